@@ -1,0 +1,52 @@
+# Everything runs in .venv, which `make setup` builds; no target needs anything else to be installed or activated.
+PYTHON3 ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit integration check format chaos bench clean
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install tokenweir and its tools into .venv (again only after a change of pyproject.toml)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON3) -c 'import sys; sys.exit("tokenweir needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
+	@test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: setup ## Show the whole loop on built-in data: no broker, no account
+	$(BIN)/tokenweir demo
+
+test: unit integration ## Run every test but the long ones with kills
+
+unit: setup ## Run the tests that need nothing but Python
+	$(PYTHON) -m pytest -q -m 'not integration and not chaos' tests
+
+integration: setup ## Run the tests on a real Kafka broker and schema registry (Java 17 and Maven, or Docker)
+	$(PYTHON) -m pytest -q -m 'integration and not chaos' tests/integration
+
+check: setup ## Check format, lint, types, layers and generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if [ -f tools/generate.py ]; then $(PYTHON) tools/generate.py --check; fi
+
+format: setup ## Format the code and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+chaos: setup ## Run the long tests that kill workers and brokers
+	$(PYTHON) -m pytest -q -m chaos tests/integration
+
+bench: setup ## Measure; ARGS names the benchmarks, none means all
+	$(PYTHON) -m benchmarks $(ARGS)
+
+clean: ## Remove what was built, measured or downloaded, but not .venv
+	rm -rf build dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Foreign libraries, each wrapped once: Kafka clients, the schema registry, LMDB and key files."""

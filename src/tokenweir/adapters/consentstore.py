@@ -1,0 +1,351 @@
+"""The local copy of the consent topic in LMDB: one process writes it, workers read snapshots of it.
+
+Decisions and the position up to which they are applied are one LMDB transaction. Nothing is fsynced meanwhile: what a
+process wrote survives its own death in the page cache, and after a crash of the machine the store is rebuilt.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from tokenweir.adapters import consentfiles as files
+from tokenweir.adapters.consentfiles import (
+    MAP_BYTES,
+    MAX_READERS,
+    META,
+    Mark,
+    Seal,
+    StoreCorruptError,
+    StoreError,
+    StoreMeta,
+    StoreUnavailableError,
+    acknowledge,
+    boot_id,
+    consent_of,
+    lmdb_errors,
+)
+from tokenweir.adapters.consentreader import ConsentSnapshot, ConsentStoreReader
+from tokenweir.core.consent import Applied, Changes, ConsentRecord, SourceState, encode, merge
+from tokenweir.errors import RefusedError
+
+__all__ = [
+    "DIRECTORY_NAME",
+    "MAX_PARTITIONS",
+    "Applied",
+    "ConsentRecord",
+    "ConsentSnapshot",
+    "ConsentStoreReader",
+    "ConsentStoreWriter",
+    "OpenReason",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreUnavailableError",
+    "acknowledge",
+    "boot_id",
+]
+
+#: Below the state directory. Bindings of LMDB differ in its file format, so each has a directory of its own.
+DIRECTORY_NAME: Final = "consent-lmdb"
+
+#: What a position may have for its text to fit beside a committed offset.
+MAX_PARTITIONS: Final = 128
+
+#: So often in a row the store may be found unclosed in one boot before damage to it is suspected of the crashes.
+MAX_UNCLEAN_OPENS: Final = 3
+
+
+class OpenReason(StrEnum):
+    """Why a store was kept or begun anew."""
+
+    KEPT = "kept"
+    NEW = "new"
+    TOPIC_CHANGED = "topic_changed"
+    PARTITIONS_CHANGED = "partitions_changed"
+    OTHER_BOOT = "other_boot"
+    TOO_OLD = "too_old"
+    CORRUPT = "corrupt"
+    UNCLEAN = "unclean"
+
+
+class ConsentStoreWriter:
+    """The one writer of the store. Not thread-safe.
+
+    Every method may raise :class:`StoreCorruptError`, after which :meth:`wipe` begins it anew, and
+    :class:`StoreUnavailableError` if the disk does not take it.
+    """
+
+    def __init__(  # noqa: PLR0913  # The last two have defaults that fit.
+        self,
+        directory: Path,
+        id_key: bytes,
+        mac_key: bytes,
+        boot_id: str,
+        *,
+        purposes: frozenset[str] | None = None,
+        map_bytes: int = MAP_BYTES,
+    ) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            directory: The store's own directory, made if it is missing.
+            id_key: At least 32 bytes, for the names of entries.
+            mac_key: At least 32 bytes, for their MACs.
+            boot_id: See :func:`boot_id`.
+            purposes: Those that the policy knows, to count others; None counts nothing.
+            map_bytes: The most that the store can ever hold.
+        """
+        self._directory = directory
+        self._seal = Seal(id_key, mac_key)
+        self._boot_id = boot_id
+        self._purposes = purposes
+        self._map_bytes = map_bytes
+        self._owner: int | None = None
+        self._environment: lmdb.Environment | None = None
+        self._meta = StoreMeta.new("", 0, 0)
+        self._acknowledged: Mapping[int, int] = {}
+
+    @property
+    def position(self) -> tuple[int, ...]:
+        """The next offset to apply, by partition."""
+        return self._meta.position
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has been restored once since it was begun."""
+        return self._meta.complete
+
+    @property
+    def generation(self) -> int:
+        """Another number after every rebuild."""
+        return self._meta.generation
+
+    @property
+    def current_at_ms(self) -> int:
+        """The last time at which nothing was missing from it, in milliseconds since 1970."""
+        return self._meta.current_at_ms
+
+    @property
+    def blocked(self) -> frozenset[int]:
+        """Consent partitions with a key that could not be read; while there is one, all subjects are denied."""
+        return frozenset(self._meta.blocked)
+
+    def claim(self) -> None:
+        """Make the directory this writer's own until it is closed; :meth:`open` does it too.
+
+        Raises:
+            RefusedError: Another process has the store open.
+        """
+        if self._owner is None:
+            self._owner = files.own(self._directory)
+
+    def open(self, topic_id: str, partitions: int, max_age_ms: int, now_ms: int) -> OpenReason:
+        """Open the store, keep what is in it if it can be trusted, and begin it anew otherwise.
+
+        Args:
+            topic_id: The consent topic as it is now.
+            partitions: How many it has.
+            max_age_ms: For how long a store may have been away from the topic: half of ``delete.retention.ms``, after
+                which it might have missed a tombstone.
+            now_ms: Milliseconds since 1970.
+
+        Raises:
+            RefusedError: The topic has too many partitions, or another process has the store open.
+        """
+        if not 1 <= partitions <= MAX_PARTITIONS:
+            raise RefusedError(f"the consent topic must have 1 to {MAX_PARTITIONS} partitions, it has {partitions}")
+        self.claim()
+        self._acknowledged = files.acknowledged(self._directory, topic_id)
+        reason, opens = self._judge_files()
+        # This has to be on the disk before the first page is written.
+        Mark(self._boot_id, clean=False, opens=opens + 1).write(self._directory, self._seal)
+        if reason is OpenReason.KEPT:
+            reason = self._open_kept(topic_id, partitions, max_age_ms, now_ms)
+        if reason is not OpenReason.KEPT:
+            self._begin(topic_id, partitions, now_ms)
+        return reason
+
+    def apply(
+        self, records: Iterable[ConsentRecord], position: Mapping[int, int], current_at_ms: int | None = None
+    ) -> Applied:
+        """Apply records in the order of each partition, and make this the position, both or neither.
+
+        Args:
+            records: What the consumer gave.
+            position: The next offset of the partitions that moved; never smaller than before.
+            current_at_ms: A time at which nothing was missing, if it is known.
+        """
+        changes = Changes(len(self._meta.position), self._seal.name_of, self._purposes)
+        for record in records:
+            changes.add(record)
+        blocked = {
+            partition: offset
+            for partition, offset in changes.unreadable.items()
+            if offset > self._acknowledged.get(partition, -1)
+        }
+        meta = replace(
+            self._meta,
+            position=tuple(
+                max(position.get(partition, offset), offset) for partition, offset in enumerate(self._meta.position)
+            ),
+            current_at_ms=self._meta.current_at_ms if current_at_ms is None else current_at_ms,
+            blocked={**self._meta.blocked, **blocked},
+        )
+        self._write(meta, changes)
+        return changes.applied
+
+    def mark_complete(self, now_ms: int) -> None:
+        """Say that the store is the whole topic up to its position."""
+        self._write(replace(self._meta, complete=True, current_at_ms=now_ms))
+
+    def take_acknowledged(self) -> frozenset[int]:
+        """Look for new acknowledgements; return the partitions that are no longer blocked."""
+        self._acknowledged = files.acknowledged(self._directory, self._meta.topic_id)
+        blocked = {
+            partition: offset
+            for partition, offset in self._meta.blocked.items()
+            if offset > self._acknowledged.get(partition, -1)
+        }
+        freed = self._meta.blocked.keys() - blocked.keys()
+        if freed:
+            self._write(replace(self._meta, blocked=blocked))
+        return frozenset(freed)
+
+    def settle(self) -> None:
+        """Say that the store has been found sound in use, so that later crashes are not blamed on it."""
+        Mark(self._boot_id, clean=False, opens=1).write(self._directory, self._seal)
+
+    def corruption_reported(self) -> bool:
+        """Whether a reader found damage."""
+        return files.corruption_reported(self._directory)
+
+    def reader_check(self) -> int:
+        """Free the pages that killed readers had pinned; return the number of those readers."""
+        with lmdb_errors():
+            return self._opened.reader_check()
+
+    def wipe(self, now_ms: int) -> None:
+        """Begin the store anew for the same topic; its generation changes and it is not complete."""
+        self._begin(self._meta.topic_id, len(self._meta.position), now_ms)
+
+    def close(self) -> None:
+        """Put everything on the disk and mark the store as cleanly closed."""
+        if self._environment is not None:
+            with lmdb_errors():
+                self._environment.sync(True)  # LMDB's parameter is positional.
+                self._close_environment()
+            Mark(self._boot_id, clean=True, opens=0).write(self._directory, self._seal)
+        if self._owner is not None:
+            os.close(self._owner)
+            self._owner = None
+
+    @property
+    def _opened(self) -> lmdb.Environment:
+        if self._environment is None:
+            raise StoreUnavailableError("the consent store is not open")
+        return self._environment
+
+    def _judge_files(self) -> tuple[OpenReason, int]:
+        """Return whether the data file may be opened at all, and how often it was left unclosed in this boot."""
+        if not files.inode(self._directory):
+            return OpenReason.NEW, 0
+        try:
+            mark = Mark.read(self._directory, self._seal)
+        except StoreCorruptError:
+            mark = None
+        if mark is None or files.corruption_reported(self._directory):
+            return OpenReason.CORRUPT, 0
+        if mark.clean:
+            return OpenReason.KEPT, 0
+        if mark.boot_id != self._boot_id:
+            return OpenReason.OTHER_BOOT, 0
+        return (OpenReason.UNCLEAN, 0) if mark.opens >= MAX_UNCLEAN_OPENS else (OpenReason.KEPT, mark.opens)
+
+    def _open_kept(self, topic_id: str, partitions: int, max_age_ms: int, now_ms: int) -> OpenReason:
+        try:
+            self._open_environment()
+            meta = self._read_meta()
+            if meta.topic_id != topic_id:
+                return OpenReason.TOPIC_CHANGED
+            if len(meta.position) != partitions:
+                return OpenReason.PARTITIONS_CHANGED
+            # A clock that was set back cannot tell the age.
+            if not 0 <= now_ms - meta.current_at_ms <= max_age_ms:
+                return OpenReason.TOO_OLD
+            self._verify(meta)
+        except StoreError:
+            # Damage shows in many ways. If it was the disk, beginning anew will say so.
+            return OpenReason.CORRUPT
+        self._meta = meta
+        self.take_acknowledged()
+        return OpenReason.KEPT
+
+    def _read_meta(self) -> StoreMeta:
+        with lmdb_errors(), self._opened.begin() as transaction:
+            entry = transaction.get(META)
+        if entry is None:
+            raise StoreCorruptError("the consent store does not say what it is")
+        return StoreMeta.from_bytes(self._seal.open(META, bytes(entry)))
+
+    def _verify(self, meta: StoreMeta) -> None:
+        """Check every entry and their number: a reader cannot tell a lost entry from a subject without decisions."""
+        entries = 0
+        with lmdb_errors(), self._opened.begin() as transaction, transaction.cursor() as cursor:
+            for key, entry in cursor:
+                self._seal.open(bytes(key), bytes(entry))
+                entries += 1
+        if entries != meta.entries + 1:
+            raise StoreCorruptError("entries of the consent store are missing")
+
+    def _begin(self, topic_id: str, partitions: int, now_ms: int) -> None:
+        self._close_environment()
+        files.remove_data(self._directory)
+        self._open_environment()
+        self._write(StoreMeta.new(topic_id, partitions, now_ms))
+
+    def _open_environment(self) -> None:
+        with lmdb_errors():
+            self._environment = lmdb.open(
+                str(self._directory),
+                map_size=self._map_bytes,
+                mode=0o600,
+                sync=False,
+                metasync=False,
+                writemap=False,
+                max_readers=MAX_READERS,
+            )
+
+    def _close_environment(self) -> None:
+        if self._environment is not None:
+            self._environment.close()
+            self._environment = None
+
+    def _write(self, meta: StoreMeta, changes: Changes | None = None) -> None:
+        with lmdb_errors(), self._opened.begin(write=True) as transaction:
+            if changes is not None:
+                more = sum(
+                    self._change(transaction, self._seal.id_of(subject), states)
+                    for subject, states in changes.by_subject.items()
+                )
+                meta = replace(meta, entries=meta.entries + more)
+            transaction.put(META, self._seal.seal(META, meta.to_bytes()))
+        # Only what is committed counts.
+        self._meta = meta
+
+    def _change(self, transaction: lmdb.Transaction, key: bytes, changes: Mapping[str, SourceState | None]) -> int:
+        """Change one subject's entry; return how many entries there are more."""
+        entry = transaction.get(key)
+        states = {} if entry is None else consent_of(self._seal, key, bytes(entry)).states
+        for source, state in changes.items():
+            states = merge(states, source, state)
+        if states:
+            transaction.put(key, self._seal.seal(key, encode(states)))
+            return int(entry is None)
+        transaction.delete(key)
+        return -int(entry is not None)

@@ -1,0 +1,324 @@
+"""The keyset file: roots wrapped by a key-encryption key (KEK), made once, opened at start.
+
+``keyset.json`` holds no secret in the clear: each root is sealed with AES-256-GCM (NIST SP 800-38D) under the KEK with
+a random 96-bit nonce, and its key domain and epoch are authenticated, so that roots cannot be swapped. The KEK is a
+file of 32 random bytes that nobody but its owner may read.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import hmac
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tokenweir.core.keys import FIRST_EPOCH, ROOT_BYTES, Keyset, TokenKey, length_prefixed
+from tokenweir.errors import KeysError
+
+KEK_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_WRAPPED_CHARACTERS: Final = (_NONCE_BYTES + ROOT_BYTES + _TAG_BYTES) * 4 // 3
+_ROOT_LABEL: Final = "tokenweir-keyset1"
+_STATE_LABEL: Final = "tokenweir-keyset1-state"
+_KEK_ID_LABEL: Final = b"tokenweir-kek-id1"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class KekReference(_Model):
+    """Which KEK wraps the roots."""
+
+    provider: Literal["file"] = Field(description="Where the KEK lives.")
+    id: str = Field(pattern=r"^[0-9a-f]{16}$", description="Fingerprint of the KEK; it tells nothing about it.")
+
+
+class WrappedRoot(_Model):
+    """The root of one key domain and epoch."""
+
+    domain: str = Field(min_length=1, max_length=128, description="Key domain.")
+    epoch: int = Field(ge=1, description="Generation of the tokens.")
+    created_at: str = Field(description="When the root was made: RFC 3339, UTC.")
+    status: Literal["active"] = Field(description="What the root is used for.")
+    wrapped: str = Field(
+        min_length=_WRAPPED_CHARACTERS,
+        max_length=_WRAPPED_CHARACTERS,
+        description="Nonce, sealed root and tag in base64.",
+    )
+
+
+class WrappedState(_Model):
+    """The root of the keys that protect local state."""
+
+    created_at: str = Field(description="When the root was made: RFC 3339, UTC.")
+    wrapped: str = Field(
+        min_length=_WRAPPED_CHARACTERS,
+        max_length=_WRAPPED_CHARACTERS,
+        description="Nonce, sealed root and tag in base64.",
+    )
+
+
+class KeysetFile(_Model):
+    """The content of ``keyset.json``."""
+
+    version: Literal[1] = Field(description="Version of this file format.")
+    kek: KekReference = Field(description="The key that wraps the roots.")
+    roots: list[WrappedRoot] = Field(description="One root per key domain and epoch.")
+    state: WrappedState = Field(description="The root for local state.")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class KeyRow:
+    """One root as ``keys list`` shows it; nothing in it is secret."""
+
+    domain: str
+    epoch: int
+    status: str
+    created_at: str
+
+
+def init_keyset(keyset_path: Path, kek_path: Path, domains: Iterable[str], now: datetime) -> None:
+    """Make what is missing: the KEK, the keyset, the roots of new key domains. Never replaces a key that exists.
+
+    Args:
+        keyset_path: the ``keyset.json``; made with mode 0600, in a directory of mode 0700.
+        kek_path: the KEK file; made with mode 0600 if neither it nor the keyset exists.
+        domains: key domains that must have a root afterwards.
+        now: the time that new roots are said to be made, with a time zone.
+
+    Raises:
+        KeysError: the KEK is missing, wrong or readable by others, the keyset cannot be used or written, or another
+            process is changing it.
+    """
+    wanted = sorted(set(domains))
+    with _exclusive(keyset_path.parent):
+        exists = keyset_path.exists()
+        if not kek_path.exists():
+            if exists:
+                raise KeysError(
+                    f"{kek_path} is missing, and only the KEK that made {keyset_path} opens it; "
+                    "restore that file from its backup, a new KEK cannot replace it"
+                )
+            _make_directory(kek_path.parent)
+            _write_new(kek_path, secrets.token_bytes(KEK_BYTES))
+        kek = _read_kek(kek_path)
+        created_at = now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        if exists:
+            current = _read_keyset(keyset_path)
+            _open_keyset(current, kek, keyset_path, kek_path)  # Never add to a keyset that does not open.
+        else:
+            state = WrappedState(
+                created_at=created_at, wrapped=_wrap(kek, secrets.token_bytes(ROOT_BYTES), _state_data())
+            )
+            current = KeysetFile(version=1, kek=KekReference(provider="file", id=_kek_id(kek)), roots=[], state=state)
+        known = {root.domain for root in current.roots}
+        added = [_new_root(kek, domain, created_at) for domain in wanted if domain not in known]
+        if added or not exists:
+            content = current.model_copy(update={"roots": [*current.roots, *added]})
+            data = (content.model_dump_json(indent=2) + "\n").encode()
+            (_replace if exists else _write_new)(keyset_path, data)
+
+
+def load_keyset(keyset_path: Path, kek_path: Path) -> Keyset:
+    """Open a keyset.
+
+    Raises:
+        KeysError: the keyset or its KEK is missing, malformed, wrong or readable by others.
+    """
+    return _open_keyset(_read_keyset(keyset_path), _read_kek(kek_path), keyset_path, kek_path)
+
+
+def describe_keyset(keyset_path: Path) -> list[KeyRow]:
+    """Return the roots of a keyset, sorted, without opening it.
+
+    Raises:
+        KeysError: the keyset is missing or malformed.
+    """
+    roots = _read_keyset(keyset_path).roots
+    return sorted(KeyRow(root.domain, root.epoch, root.status, root.created_at) for root in roots)
+
+
+def _new_root(kek: TokenKey, domain: str, created_at: str) -> WrappedRoot:
+    """Make a root of the first epoch."""
+    wrapped = _wrap(kek, secrets.token_bytes(ROOT_BYTES), _root_data(domain, FIRST_EPOCH))
+    return WrappedRoot(domain=domain, epoch=FIRST_EPOCH, created_at=created_at, status="active", wrapped=wrapped)
+
+
+def _open_keyset(content: KeysetFile, kek: TokenKey, keyset_path: Path, kek_path: Path) -> Keyset:
+    """Unwrap every root."""
+    if not hmac.compare_digest(content.kek.id, _kek_id(kek)):
+        raise KeysError(
+            f"{kek_path} is not the KEK that wraps {keyset_path} (its id there is {content.kek.id}); use the right file"
+        )
+    roots: dict[tuple[str, int], TokenKey] = {}
+    active: dict[str, int] = {}
+    try:
+        for root in content.roots:
+            roots[root.domain, root.epoch] = _unwrap(kek, root.wrapped, _root_data(root.domain, root.epoch))
+            active[root.domain] = root.epoch
+        state = _unwrap(kek, content.state.wrapped, _state_data())
+    except (InvalidTag, binascii.Error):
+        raise KeysError(f"{keyset_path} was changed: a root does not open; restore the file from its backup") from None
+    return Keyset(roots, active, state)
+
+
+def _root_data(domain: str, epoch: int) -> bytes:
+    return length_prefixed(_ROOT_LABEL, domain, str(epoch))
+
+
+def _state_data() -> bytes:
+    return length_prefixed(_STATE_LABEL)
+
+
+def _wrap(kek: TokenKey, root: bytes, associated: bytes) -> str:
+    """Seal a root. Random nonces are safe for 2^32 roots under one KEK (SP 800-38D, section 8.3)."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return base64.b64encode(nonce + AESGCM(kek.reveal()).encrypt(nonce, root, associated)).decode("ascii")
+
+
+def _unwrap(kek: TokenKey, wrapped: str, associated: bytes) -> TokenKey:
+    raw = base64.b64decode(wrapped, validate=True)
+    return TokenKey(AESGCM(kek.reveal()).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], associated))
+
+
+def _kek_id(kek: TokenKey) -> str:
+    """Return a fingerprint: a MAC of a constant under the KEK, which says nothing about the KEK itself."""
+    return hmac.digest(kek.reveal(), _KEK_ID_LABEL, "sha256")[:8].hex()
+
+
+def _read_kek(path: Path) -> TokenKey:
+    """Read the KEK from a file that only its owner can read."""
+    try:
+        with path.open("rb") as file:
+            # The open file is asked, so that nobody can put another one in its place in between.
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise KeysError(f"{path} is not a regular file; the KEK is a file of {KEK_BYTES} random bytes")
+            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise KeysError(f"{path} can be used by others than its owner; run: chmod 600 {path}")
+            secret = file.read(KEK_BYTES + 1)
+    except OSError as error:
+        raise KeysError(f"{path} cannot be read ({error.strerror}); `tokenweir keys init` makes it") from None
+    if len(secret) != KEK_BYTES:
+        raise KeysError(f"{path} is not {KEK_BYTES} bytes; restore the KEK from its backup")
+    return TokenKey(secret)
+
+
+def _read_keyset(path: Path) -> KeysetFile:
+    """Read and check the keyset file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise KeysError(f"{path} cannot be read ({error.strerror}); `tokenweir keys init` makes it") from None
+    try:
+        content = KeysetFile.model_validate(json.loads(data, object_pairs_hook=_without_duplicates))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise KeysError(f"{path} is not a keyset: {place}: {first['msg']}; restore it from its backup") from None
+    except (ValueError, RecursionError):
+        raise KeysError(f"{path} is not a keyset: it is not valid JSON; restore it from its backup") from None
+    pairs = [(root.domain, root.epoch) for root in content.roots]
+    actives = [root.domain for root in content.roots if root.status == "active"]
+    if len(set(pairs)) != len(pairs) or len(set(actives)) != len(actives):
+        raise KeysError(f"{path} is not a keyset: a key domain has two active roots; restore it from its backup")
+    return content
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, refusing one that says a thing twice."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a duplicate key")
+    return result
+
+
+@contextmanager
+def _exclusive(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock, so that two processes do not both extend a keyset."""
+    _make_directory(directory)
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise KeysError(f"{directory} cannot be opened ({error.strerror})") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise KeysError(f"another process is changing the keys in {directory}; try again when it is done") from None
+    except OSError as error:
+        raise KeysError(f"the keys in {directory} cannot be written ({error.strerror})") from None
+    finally:
+        os.close(descriptor)
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a directory for keys, open to its owner only; one that exists stays as it is."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise KeysError(f"{directory} cannot be made ({error.strerror})") from None
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that does not exist yet: whole or not at all, and never over another."""
+    temporary = _write_temporary(path, data)
+    try:
+        os.link(temporary, path)  # Unlike a rename this fails if the name is taken.
+    except FileExistsError:
+        raise KeysError(f"{path} exists and is not replaced") from None
+    finally:
+        temporary.unlink()
+    _sync_directory(path.parent)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file in place of its earlier version, whole or not at all."""
+    temporary = _write_temporary(path, data)
+    try:
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_directory(path.parent)
+
+
+def _write_temporary(path: Path, data: bytes) -> Path:
+    """Write a durable file of mode 0600 beside the path."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink()
+        raise
+    return temporary
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the directory's entries durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

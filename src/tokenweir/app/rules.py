@@ -1,0 +1,44 @@
+"""Every rule that a finding can name, with the sentence that explains it: one table for lint, SARIF and the reference."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tokenweir import config
+from tokenweir.core.policy import rules as policy
+
+#: What can be wrong between a policy and a schema.
+PLANNING: Final[dict[str, str]] = {
+    "schema": "A schema is malformed, over a limit, or uses what cannot be sanitized.",
+    "schemas": "The schemas of a stream could not be had.",
+    "unclassified-field": "A field has no class, and `unclassified: refuse` is set.",
+    "unmatched-rule": "A path under `fields` matches nothing in any known schema.",
+    "unmatched-metadata": "A tag in the registry's metadata matches nothing in its schema.",
+    "unknown-tag": "A tag of the schema is neither a class nor under `tags`.",
+    "unused-tag": "An entry of `tags` that no schema uses. (warning)",
+    "unknown-path": "A path of the stream that the schema does not have.",
+    "bad-path": "A path in the schema's metadata does not follow the path grammar.",
+    "tag-conflict": "Several tags on one field name classes of which none is below the others.",
+    "overlay-conflict": "Two rules under `fields` give one place different classes.",
+    "overlay-contradicts-tag": "A rule under `fields` contradicts the schema's tag; say so with `overrides` and `reason`.",
+    "override-mismatch": "`overrides` names another class than the schema's tag gives.",
+    "override-unused": "`overrides` stands at a field that the schema does not tag. (warning)",
+    "subject-type": "The id of a data subject is neither text nor a whole number.",
+    "framed-key": "The id of a data subject stands inside a framed record key.",
+    "event-time-type": "`event_time` names something that is no time.",
+    "treatment-type": "A treatment that cannot work on a field's type.",
+    "cannot-treat": "A treatment that would break what the schema promises of a field.",
+    "underivable-schema": "No schema can be derived for an audience.",
+}
+
+#: What can be wrong with a configuration beyond what its loader sees.
+CONFIGURATION: Final[dict[str, str]] = {
+    "kafka-property": "A property that librdkafka does not know, or that the gateway sets itself.",
+}
+
+#: What can be wrong with other files.
+FILES: Final[dict[str, str]] = {
+    "consent-line": "A line of a consent file that cannot be read; the file is then not used at all.",
+}
+
+RULES: Final[dict[str, str]] = policy.RULES | PLANNING | config.RULES | CONFIGURATION | FILES

@@ -1,0 +1,147 @@
+"""One loader for every verb: configuration, policy, schemas and plans, with all findings together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tokenweir.adapters.keysource import describe_keyset
+from tokenweir.adapters.registry import Registry
+from tokenweir.config import Config, load_config
+from tokenweir.core.compiler import StreamContext
+from tokenweir.core.keys import FIRST_EPOCH
+from tokenweir.core.librdkafka import check_properties
+from tokenweir.core.planning import PlannedStream, SourceSchema, plan_stream
+from tokenweir.core.policy.check import load_and_check
+from tokenweir.core.policy.classes import ClassTable
+from tokenweir.core.policy.loader import LoadedPolicy
+from tokenweir.errors import FileFormatError, Finding, FindingsError, RegistryError, SchemaError, UsageError
+from tokenweir.runtime.gateway import keyset_path
+from tokenweir.runtime.sources import key_domains, known_schemas, open_registry, read_text
+
+
+@dataclass(slots=True)
+class Workspace:
+    """A policy that is sound by itself, and what it can be planned against.
+
+    Attributes:
+        policy: The policy.
+        policy_directory: Where relative paths of the policy begin.
+        config: The configuration, if the verb was given one.
+        findings: Everything found so far; errors stay in it, so that one call shows them all.
+    """
+
+    policy: LoadedPolicy
+    policy_directory: Path
+    config: Config | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    def stream(self, name: str | None) -> str:
+        """Return the stream to work on; with only one in the policy it need not be named.
+
+        Raises:
+            UsageError: if it is not named or not known.
+        """
+        known = list(self.policy.policy.streams)
+        if name is None and len(known) == 1:
+            return known[0]
+        if name not in known:
+            said = "name one" if name is None else f"there is no stream '{name}'"
+            raise UsageError(f"{said}: the policy has {', '.join(known)}")
+        return name
+
+    def registry(self) -> Registry:
+        """Return the registry of the configuration.
+
+        Raises:
+            UsageError: if there is no configuration.
+        """
+        if self.config is None:
+            raise UsageError("this needs a configuration: --config tokenweir.yaml")
+        return open_registry(self.config)
+
+    def context(self, stream: str) -> StreamContext:
+        """Return what planning a stream needs; epochs come from the keyset's public part, so that no KEK is needed.
+
+        Raises:
+            KeysError: if there is a keyset that cannot be read.
+        """
+        epochs = dict.fromkeys(key_domains(self.policy), FIRST_EPOCH)
+        if self.config is not None and keyset_path(self.config).exists():
+            rows = describe_keyset(keyset_path(self.config))
+            epochs |= {row.domain: row.epoch for row in rows if row.domain in epochs and row.status == "active"}
+        loaded = self.policy
+        return StreamContext(ClassTable(loaded.policy), loaded.policy, loaded.digest, stream, epochs)
+
+    def plan(self, stream: str, schemas: Sequence[SourceSchema] | None = None) -> PlannedStream:
+        """Plan a stream against the given schemas, or against all that its source has; collect what is found.
+
+        A registry that cannot be asked is a finding too, so that one fault does not hide the others.
+        """
+        context = self.context(stream)
+        try:
+            if schemas is None:
+                schemas = self._known(stream)
+            planned = plan_stream(self.policy, context, schemas)
+        except (RegistryError, SchemaError, FileFormatError) as error:
+            line, column = self.policy.positions.key(("streams", stream, "source"))
+            finding = Finding(self.policy.file, line, column, "schemas", str(error), "register or name the schema")
+            planned = PlannedStream(context, findings=[finding])
+        self.findings.extend(planned.findings)
+        return planned
+
+    def _known(self, stream: str) -> list[SourceSchema]:
+        found = self.policy.policy.streams[stream]
+        if found.source.format == "json":
+            return [schema_file(self.policy_directory / (found.source.schema_ or ""))]
+        return known_schemas(found, self.registry(), self.policy_directory)
+
+    def require_clean(self) -> None:
+        """Stop on errors.
+
+        Raises:
+            FindingsError: with every finding, if one of them is an error.
+        """
+        if any(finding.severity == "error" for finding in self.findings):
+            raise FindingsError(self.findings)
+
+
+def open_config(path: Path, environ: Mapping[str, str]) -> Config:
+    """Load a configuration with all its checks.
+
+    Raises:
+        FindingsError: with every finding.
+        FileFormatError: if it cannot be read.
+    """
+    config = load_config(path, environ)
+    findings = [
+        config.finding(("kafka", "properties", problem.key), "kafka-property", f"'{problem.key}' {problem.problem}", problem.remedy)
+        for problem in check_properties(config.kafka.plain_properties())
+    ]
+    if findings:
+        raise FindingsError(findings)
+    return config
+
+
+def open_workspace(
+    *, config_path: Path | None, policy_path: Path | None, environ: Mapping[str, str]
+) -> Workspace:
+    """Open what a verb works on: a configuration with its policy, or a policy file alone.
+
+    Raises:
+        FindingsError: with every finding of the policy, if one is an error.
+        UsageError: if neither is given.
+        FileFormatError: if a file cannot be read.
+    """
+    config = None if config_path is None else open_config(config_path, environ)
+    path = policy_path or (None if config is None else config.policy.file)
+    if path is None:
+        raise UsageError("name a configuration (--config) or a policy (--policy)")
+    loaded, warnings = load_and_check(read_text(path), str(path))
+    return Workspace(loaded, path.parent, config, list(warnings))
+
+
+def schema_file(path: Path) -> SourceSchema:
+    """Return the schema in a file."""
+    return SourceSchema(read_text(path), str(path))

@@ -1,0 +1,82 @@
+"""The top of the command line: verbs in sections, and every error as words on standard error and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from tokenweir.cli.console import fail, talk
+from tokenweir.errors import TokenweirError
+
+_INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells say it."""
+
+_PIPE_CLOSED: Final = 141
+"""128 + SIGPIPE, as shells say it."""
+
+#: The sections of ``tokenweir --help``; a verb that stands in none is shown last.
+SECTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "Start here": ("demo", "init", "sanitize"),
+    "Write a policy": ("lint", "plan", "explain", "diff", "coverage", "test", "schema", "config", "notice"),
+    "Run the gateway": ("keys", "doctor", "preview", "run", "consent"),
+}
+
+
+class VerbGroup(TyperGroup):
+    """The group of all verbs."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer brings its own copy of click, whose types are private.
+        """Run a verb; whatever goes wrong ends here."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except TokenweirError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            raise typer.Exit(_INTERRUPTED) from None
+        except BrokenPipeError:
+            _forget_stdout()
+            raise typer.Exit(_PIPE_CLOSED) from None
+        except Exception as error:
+            if isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "exit_code"):
+                raise  # The parser's own: it knows how to show them.
+            talk(f"error: {describe_fault(error)}", style="red")
+            raise typer.Exit(1) from None
+        return result
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - as above
+        """Write the verbs in sections."""
+        remaining = {name: command for name, command in self.commands.items() if not command.hidden}
+        width = max(map(len, remaining))
+        sections = [(title, [name for name in names if name in remaining]) for title, names in SECTIONS.items()]
+        placed = {name for _, names in sections for name in names}
+        sections.append(("More", [name for name in remaining if name not in placed]))
+        for title, names in sections:
+            rows = [(name.ljust(width), remaining[name].get_short_help_str(formatter.width)) for name in names]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def describe_fault(error: BaseException) -> str:
+    """Return the type and place of an exception that nobody expected, and not its text: a text may hold data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"a fault in tokenweir: {type(error).__name__}{place}; please report it with these words"
+
+
+def _forget_stdout() -> None:
+    """Let what is still buffered go nowhere, so that the interpreter does not complain about the pipe at exit."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(descriptor, sys.stdout.fileno())
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,56 @@
+"""Options that several verbs have, so that each is spelled and explained once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+#: The configuration that a verb takes when none is named.
+DEFAULT_CONFIG: Final = Path("tokenweir.yaml")
+
+
+class Format(StrEnum):
+    """How a verb's data is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class FindingsFormat(StrEnum):
+    """How findings are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+    SARIF = "sarif"
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        envvar="TOKENWEIR_CONFIG",
+        help="The configuration. Default: tokenweir.yaml, where that file exists.",
+    ),
+]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option("--policy", "-p", metavar="FILE", help="The policy. Default: what the configuration names."),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
+FindingsFormatOption = Annotated[
+    FindingsFormat, typer.Option("--format", help="text, json, github (annotations) or sarif (code scanning).")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking for the name to be typed.")]
+
+
+def config_path(config: Path | None, policy: Path | None = None) -> Path | None:
+    """Return the configuration to use: the one that is named, or the default one where no policy is named either."""
+    if config is not None or policy is not None:
+        return config
+    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None

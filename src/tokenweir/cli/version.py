@@ -1,0 +1,46 @@
+"""``tokenweir version``: what runs here, in enough detail for a bug report."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+import typer
+
+from tokenweir import __version__
+from tokenweir.cli import verbs
+from tokenweir.cli.console import aligned, out, out_json
+from tokenweir.cli.options import Format, FormatOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    verbs.add(app, version, "tokenweir version", "tokenweir version --format json")
+
+
+def version(format_: FormatOption = Format.TEXT) -> None:
+    """Show the version, the engine in use and the libraries that matter."""
+    parts = _parts()
+    if format_ is Format.JSON:
+        out_json(parts)
+        return
+    for line in aligned([[name, value] for name, value in parts.items()]):
+        out(line)
+
+
+def _parts() -> dict[str, str]:
+    """Return the name and version of every part."""
+    import confluent_kafka  # noqa: PLC0415 - slow to import, and needed here only.
+    from cryptography.hazmat.backends.openssl import backend  # noqa: PLC0415 - as above.
+
+    return {
+        "tokenweir": __version__,
+        "engine": "reference",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": f"{platform.system()} {platform.machine()}",
+        "confluent-kafka": metadata.version("confluent-kafka"),
+        "librdkafka": confluent_kafka.libversion()[0],
+        "cryptography": metadata.version("cryptography"),
+        "openssl": backend.openssl_version_text(),
+        "fastavro": metadata.version("fastavro"),
+    }

@@ -1,0 +1,327 @@
+"""The reference engine: batches of raw records and one consent snapshot in, one outcome per record and output out.
+
+It is the oracle for every other engine: pure Python, no input or output, no clock. A record passes five steps:
+decode, find out whom it is about and when it happened, decide per output whether it leaves, make the tokens of the
+whole batch together, then treat and encode. Whatever is wrong with a record ends as an outcome with a reason; nothing
+that a record contains can end as an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from tokenweir.core import timestamps
+from tokenweir.core.bound import BoundOutput, BoundPlan, Record
+from tokenweir.core.consent import PurposeRule, SubjectConsent, passing
+from tokenweir.core.keys import Keyset
+from tokenweir.core.outcome import Fate, Outcome, Reason, Treated
+from tokenweir.core.plan import Plan, SubjectSource
+from tokenweir.core.policy.models import Policy
+from tokenweir.core.program import GONE, Program, RejectedValueError
+from tokenweir.core.schema import ABSENT, DEFAULT_LIMITS, Limits
+from tokenweir.core.subjects import Subject, canonical_id
+from tokenweir.core.tokens.specs import TokenSpec
+from tokenweir.core.tokentable import TokenTable
+from tokenweir.errors import DecodeError, InvalidValueError
+
+__all__ = ["BoundOutput", "BoundPlan", "ConsentLookup", "Record", "ReferenceEngine", "totals"]
+
+Value = Any
+ConsentLookup = Callable[[Subject], SubjectConsent]
+
+
+class _Moment(NamedTuple):
+    """What consent says, and the gateway's clock, for all records of one batch."""
+
+    state: ConsentLookup
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _FoundSubject:
+    index: int
+    subject: Subject
+
+
+@dataclass(slots=True, repr=False)
+class _Pending:
+    """A record that leaves one output, between the decision and its encoding; a tombstone has no program."""
+
+    program: Program | None
+    value: Value
+    key_table: TokenTable | None = None
+    key_text: str = ""
+    key_place: str = ""
+    anonymous: bool = False
+
+
+@dataclass(slots=True, repr=False)
+class _Facts:
+    """What a record says before any consent is asked."""
+
+    value: Value
+    subjects: list[_FoundSubject] = field(default_factory=list)
+    event_time_ms: int = 0
+
+
+class ReferenceEngine:
+    """Sanitizes batches for one stream.
+
+    Args:
+        policy: The policy; its purposes decide.
+        keyset: Makes the tokens.
+        limits: What one record may cost.
+        max_output_bytes: The largest value that an output topic takes, framed.
+        on_fault: Told of an exception that should not have happened; it must not write the exception's text anywhere.
+    """
+
+    name = "reference"
+
+    def __init__(
+        self,
+        policy: Policy,
+        keyset: Keyset,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        max_output_bytes: int = 1_000_000,
+        on_fault: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self._rules = {name: PurposeRule.of(name, purpose) for name, purpose in policy.purposes.items()}
+        self._keyset = keyset
+        self._limits = limits
+        self._max_output_bytes = max_output_bytes
+        self._on_fault = on_fault
+        self._tables: dict[tuple[str, int, str], TokenTable] = {}
+
+    def bind(self, plan: Plan) -> BoundPlan:
+        """Make a plan ready to run.
+
+        Raises:
+            SchemaError: if a derived schema cannot be made.
+            KeysError: if the keyset lacks a root that the plan needs.
+        """
+        return BoundPlan(plan, self._table, self._limits)
+
+    def _table(self, domain: str, epoch: int, entry: str, spec: TokenSpec) -> TokenTable:
+        table = self._tables.get((domain, epoch, entry))
+        if table is None:
+            table = TokenTable(self._keyset.tokenizer(domain, entry, spec, epoch))
+            self._tables[domain, epoch, entry] = table
+        return table
+
+    def process(
+        self, batch: Sequence[tuple[BoundPlan, Record]], consent: ConsentLookup, now_ms: int
+    ) -> list[list[Outcome]]:
+        """Return for each record, in order, its outcomes in the order of the plan's outputs.
+
+        ``consent`` answers from one snapshot, and what it raises comes out as it is; ``now_ms`` is the gateway's clock
+        in milliseconds of the epoch.
+        """
+        states: dict[Subject, SubjectConsent] = {}
+
+        def state(subject: Subject) -> SubjectConsent:
+            found = states.get(subject)
+            if found is None:
+                try:
+                    found = states[subject] = consent(subject)
+                except Exception as error:
+                    raise _LookupFailedError from error
+            return found
+
+        moment = _Moment(state, now_ms)
+        try:
+            decided = [self._decide(bound, record, moment) for bound, record in batch]
+        except _LookupFailedError as failed:
+            # That consent cannot be asked is no fault of a record: the whole batch waits.
+            raise (failed.__cause__ or failed) from None
+        for table in self._tables.values():
+            table.resolve()
+        outcomes = [
+            [
+                entry if isinstance(entry, Outcome) else self._finish(bound.outputs[index], record, entry)
+                for index, entry in enumerate(entries)
+            ]
+            for (bound, record), entries in zip(batch, decided, strict=True)
+        ]
+        for table in self._tables.values():
+            table.trim()
+        return outcomes
+
+    def _decide(self, bound: BoundPlan, record: Record, moment: _Moment) -> list[Outcome | _Pending]:
+        """Decode a record and decide what each output gets, without making tokens yet."""
+        try:
+            facts = self._facts(bound, record)
+        except DecodeError as error:
+            reason, path = error.reason, error.path
+        except _RejectedRecordError as error:
+            reason, path = error.reason, error.path
+        except Exception as error:  # noqa: BLE001 - a record must never stop the stream; the fault is reported
+            fault = self._fault(error)
+            reason, path = fault.reason or Reason.ENGINE_ERROR, ""
+        else:
+            return [self._decide_output(bound, output, record, facts, moment) for output in bound.outputs]
+        return [Outcome.rejected(Reason(reason), path) for _ in bound.outputs]
+
+    def _fault(self, error: Exception) -> Outcome:
+        if self._on_fault is not None:
+            self._on_fault(error)
+        return Outcome.rejected(Reason.ENGINE_ERROR)
+
+    def _facts(self, bound: BoundPlan, record: Record) -> _Facts:
+        value = None if record.value is None else bound.read(record.value)
+        facts = _Facts(value, event_time_ms=record.timestamp_ms)
+        for index, (source, read) in enumerate(zip(bound.plan.subjects, bound.subject_readers, strict=True)):
+            try:
+                raw = read(value, record)
+                if raw is None or raw is ABSENT or raw in ("", b"") or raw in source.null_values:
+                    continue
+                canonical = canonical_id(source.form, raw)
+            except InvalidValueError:
+                raise _RejectedRecordError(Reason.SUBJECT_INVALID, _place(source)) from None
+            if canonical not in source.null_values:
+                facts.subjects.append(_FoundSubject(index, Subject(source.type, canonical)))
+        # Without a subject nothing depends on the time: such a record is withheld, or leaves without being asked for.
+        if bound.event_time is not None and value is not None and facts.subjects:
+            try:
+                event_time_ms = bound.event_time(value)
+            except InvalidValueError:
+                raise _RejectedRecordError(Reason.EVENT_TIME_INVALID, bound.plan.event_time) from None
+            if event_time_ms is not None:
+                facts.event_time_ms = min(event_time_ms, record.timestamp_ms)
+        return facts
+
+    def _decide_output(
+        self,
+        bound: BoundPlan,
+        output: BoundOutput,
+        record: Record,
+        facts: _Facts,
+        moment: _Moment,
+    ) -> Outcome | _Pending:
+        try:
+            if record.value is None and not (output.output.tombstones and facts.subjects):
+                return Outcome.rejected(Reason.TOMBSTONE)
+            if not facts.subjects:
+                if not bound.plan.anonymous:
+                    return Outcome(Fate.WITHHELD)
+                return self._pend(output.program(0, anonymous=True), _Pending(None, facts.value, anonymous=True))
+            return self._decide_known(bound, output, record, facts, moment)
+        except _LookupFailedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a record must never stop the stream; the fault is reported
+            return self._fault(error)
+
+    def _decide_known(
+        self,
+        bound: BoundPlan,
+        output: BoundOutput,
+        record: Record,
+        facts: _Facts,
+        moment: _Moment,
+    ) -> Outcome | _Pending:
+        """Decide about a record of somebody: by the decisions of its primary subject and of the others."""
+        plan = bound.plan
+        primary, *others = facts.subjects
+        passed = output.output.served & passing(
+            [self._rules[name] for name in plan.purposes],
+            moment.state(primary.subject),
+            [moment.state(other.subject) for other in others],
+            event_time_ms=facts.event_time_ms,
+            now_ms=moment.now_ms,
+            recipients=frozenset(output.output.recipients),
+        )
+        if not output.output.requires.met(passed):
+            return Outcome(Fate.WITHHELD)
+        key_table = output.key_table(primary.index, passed)
+        pending = _Pending(None, facts.value, key_table, primary.subject.id, _place(plan.subjects[primary.index]))
+        if record.value is None:
+            if key_table is None or plan.subjects[primary.index].origin != "key":
+                return Outcome(Fate.WITHHELD)
+            decided: Outcome | _Pending = pending
+        else:
+            decided = self._pend(output.program(passed, anonymous=False), pending)
+        if key_table is not None and isinstance(decided, _Pending):
+            key_table.want(primary.subject.id)
+        return decided
+
+    def _pend(self, program: Program | None, pending: _Pending) -> Outcome | _Pending:
+        """Ask for the tokens of a record that leaves; where nothing of its schema can, it is withheld."""
+        if program is None:
+            return Outcome(Fate.WITHHELD)
+        if program.collect is not None:
+            program.collect(pending.value)
+        pending.program = program
+        return pending
+
+    def _finish(self, output: BoundOutput, record: Record, pending: _Pending) -> Outcome:
+        """Treat and encode one record for one output."""
+        try:
+            key = None
+            if pending.key_table is not None:
+                token = pending.key_table.tokens[pending.key_text]
+                if token is None:
+                    return Outcome.rejected(Reason.SUBJECT_INVALID, pending.key_place)
+                key = token.encode("utf-8")
+            plan = output.output
+            hidden = plan.person_headers if pending.anonymous else ()
+            outcome = Outcome(
+                Fate.SANITIZED,
+                key=key,
+                timestamp_ms=_timestamp(record.timestamp_ms, plan.timestamp),
+                headers=[entry for entry in record.headers if entry[0] in plan.headers and entry[0] not in hidden],
+            )
+            return self._encode(output, pending.program, pending.value, outcome)
+        except RejectedValueError as error:
+            return Outcome.rejected(error.reason, error.path)
+        except Exception as error:  # noqa: BLE001 - a record must never stop the stream; the fault is reported
+            return self._fault(error)
+
+    def _encode(self, output: BoundOutput, program: Program | None, value: Value, outcome: Outcome) -> Outcome:
+        if program is not None:
+            counts = program.counts
+            counts[:] = [0] * len(counts)
+            sanitized = program.transform(value)
+            outcome.treated = {treated: count for treated, count in zip(Treated, counts, strict=True) if count}
+            if sanitized is GONE or output.write is None:
+                return Outcome(Fate.WITHHELD, treated=outcome.treated)
+            outcome.value = output.write(sanitized)
+        size = len(outcome.value or b"") + len(outcome.key or b"") + _FRAME_BYTES
+        size += sum(len(name.encode("utf-8", "surrogatepass")) + len(header or b"") for name, header in outcome.headers)
+        if size > self._max_output_bytes:
+            return Outcome.rejected(Reason.OUTPUT_TOO_LARGE)
+        return outcome
+
+
+_FRAME_BYTES = 5
+
+
+def _timestamp(timestamp_ms: int, keep: Literal["keep", "hour", "day"]) -> int:
+    """Return what stays of a record's timestamp; a record that has none (-1) still has none."""
+    return timestamp_ms if keep == "keep" or timestamp_ms < 0 else timestamps.floor_ms(timestamp_ms, keep)
+
+
+class _LookupFailedError(Exception):
+    """The consent lookup raised; its exception is the cause."""
+
+
+class _RejectedRecordError(Exception):
+    """A record is rejected for every output, for a reason found before any treatment."""
+
+    def __init__(self, reason: Reason, path: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = path
+
+
+def _place(source: SubjectSource) -> str:
+    return {"value": source.path, "key": "$key", "header": f"$headers{{{source.path}}}"}[source.origin]
+
+
+def totals(outcomes: Iterable[Outcome]) -> Mapping[Fate, int]:
+    """Count outcomes by fate."""
+    counts = dict.fromkeys(Fate, 0)
+    for outcome in outcomes:
+        counts[outcome.fate] += 1
+    return counts

@@ -1,0 +1,126 @@
+"""A compiled plan as rows for people: what every place becomes for each audience, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tokenweir.core.compiler import Compiled
+from tokenweir.core.plan import (
+    Action,
+    ArrayOut,
+    Leaf,
+    MapOut,
+    Out,
+    OutputPlan,
+    Plan,
+    RecordOut,
+    Requires,
+    Rules,
+    UnionOut,
+    to_plain,
+)
+from tokenweir.core.policy.models import ASKING, Policy
+from tokenweir.core.schema import Kind, Node
+
+NEVER = "never leaves"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRow:
+    """One place of a schema: its class, and per audience what becomes of it."""
+
+    path: str
+    type: str
+    class_name: str
+    origin: str
+    treatments: dict[str, str]
+
+
+def rows(compiled: Compiled) -> list[FieldRow]:
+    """Return one row per scalar place, in the order of the schema."""
+    plan = compiled.plan
+    by_output = [(output, {leaf.source: leaf for leaf in _leaves_with_gates(output.root)}) for output in plan.outputs]
+    found = []
+    for node in compiled.classification.schema.root.walk():
+        if node.kind in {Kind.RECORD, Kind.ARRAY, Kind.MAP, Kind.UNION, Kind.NULL}:
+            continue
+        class_name = compiled.classification.class_of(node)
+        treatments = {}
+        for output, leaves in by_output:
+            leaf = leaves.get(node)
+            treatments[output.audience] = NEVER if leaf is None else describe_rules(leaf.rules, plan.purposes)
+        found.append(FieldRow(node.path, type_of(node), class_name or "", _origin(compiled, node), treatments))
+    return found
+
+
+def _origin(compiled: Compiled, node: Node) -> str:
+    """Say where a place has its class from."""
+    own = compiled.classification.own.get(node)
+    if own is None:
+        return "inherited" if compiled.classification.class_of(node) else ""
+    return f"{own.origin} {own.rule}".strip()
+
+
+def _leaves_with_gates(out: Out | None) -> Iterator[Leaf]:
+    match out:
+        case None:
+            return
+        case Leaf():
+            yield out
+        case RecordOut():
+            for entry in out.fields:
+                yield from _leaves_with_gates(entry.value)
+        case ArrayOut():
+            yield from _leaves_with_gates(out.items)
+        case MapOut():
+            for _, value in out.named:
+                yield from _leaves_with_gates(value)
+            yield from _leaves_with_gates(out.values)
+        case UnionOut():
+            for branch in out.branches:
+                yield from _leaves_with_gates(branch)
+
+
+def type_of(node: Node) -> str:
+    """Return the type of a place in words: ``long timestamp-millis``."""
+    return f"{node.kind.value} {node.logical}".strip()
+
+
+def describe_action(action: Action) -> str:
+    """Return a treatment as it would stand in the policy: ``tokenize customer``, ``generalize time: hour``."""
+    if action.kind == "tokenize":
+        return f"tokenize {action.token}"
+    if action.generalize is not None:
+        spec = to_plain(action.generalize)
+        return "generalize " + ", ".join(f"{key}: {value}" for key, value in spec.items())
+    return action.kind
+
+
+def describe_rules(rules: Rules, purposes: Sequence[str]) -> str:
+    """Return all treatments of a place in order: ``keep if location_offers; otherwise generalize cell: h3``."""
+    parts = []
+    for rule in rules.rules:
+        what = describe_action(rule.action)
+        names = names_of(rule.when, purposes)
+        parts.append(f"{what} if {' and '.join(names)}" if names else what)
+    return "; otherwise ".join(parts)
+
+
+def names_of(mask: int, purposes: Sequence[str]) -> list[str]:
+    """Return the names of the purposes in a mask."""
+    return [name for position, name in enumerate(purposes) if mask >> position & 1]
+
+
+def describe_requires(output: OutputPlan, plan: Plan, policy: Policy) -> str:
+    """Say in words when a record leaves for an output."""
+    requires: Requires = output.requires
+    names = names_of(requires.mask, plan.purposes)
+    asked = [name for name in names if policy.purposes[name].basis in ASKING]
+    lenient = [name for name in names if policy.purposes[name].basis in {"opt_out", "legitimate_interest"}]
+    if not asked or (not requires.all and len(asked) < len(names)):
+        return "always leaves: a purpose's basis does not ask the person"
+    if lenient and (not requires.all or len(lenient) == len(names)):
+        return f"leaves unless the person objected ({', '.join(lenient)})"
+    joined = " and ".join(names) if requires.all else " or ".join(names)
+    return f"leaves only with consent for {joined}"

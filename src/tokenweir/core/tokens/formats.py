@@ -1,0 +1,71 @@
+"""From the parameters of a token entry to its format."""
+
+from __future__ import annotations
+
+from tokenweir.core.ff1 import MINIMUM_DOMAIN
+from tokenweir.core.tokens.base import TokenFormat
+from tokenweir.core.tokens.characters import AlphanumericFormat, DigitsFormat, HexFormat
+from tokenweir.core.tokens.email import EmailFormat
+from tokenweir.core.tokens.integers import IntegerFormat
+from tokenweir.core.tokens.opaque import OpaqueDigestFormat, OpaqueSealedFormat
+from tokenweir.core.tokens.pan import PanFormat
+from tokenweir.core.tokens.pattern import PatternFormat
+from tokenweir.core.tokens.phone import PhoneFormat
+from tokenweir.core.tokens.specs import (
+    AlphanumericSpec,
+    DigitsSpec,
+    EmailSpec,
+    HexSpec,
+    IntegerSpec,
+    OpaqueSpec,
+    PanSpec,
+    PatternSpec,
+    PhoneSpec,
+    TokenSpec,
+)
+from tokenweir.core.tokens.uuids import UuidFormat
+
+
+def build(spec: TokenSpec) -> TokenFormat:
+    """Return the format of a token entry.
+
+    Raises:
+        ValueError: its smallest domain is below 1,000,000 values, so its tokens would not protect the values.
+    """
+    token_format = _build(spec)
+    if token_format.smallest_domain < MINIMUM_DOMAIN:
+        raise ValueError(
+            f"the smallest domain of the token entry is {token_format.smallest_domain:,} values; "
+            f"FF1 needs {MINIMUM_DOMAIN:,} (NIST SP 800-38G Rev. 1)"
+        )
+    return token_format
+
+
+def smallest_domain(spec: TokenSpec) -> int:
+    """Return the fewest values that any valid value is hidden among; below 1,000,000 the entry must be refused."""
+    return _build(spec).smallest_domain
+
+
+def _build(spec: TokenSpec) -> TokenFormat:  # noqa: PLR0911 - one line per format
+    """Return the format, whatever its domain."""
+    match spec:
+        case DigitsSpec():
+            return DigitsFormat(spec)
+        case IntegerSpec():
+            return IntegerFormat(spec)
+        case AlphanumericSpec():
+            return AlphanumericFormat(spec)
+        case HexSpec():
+            return HexFormat(spec)
+        case PatternSpec():
+            return PatternFormat(spec)
+        case PanSpec():
+            return PanFormat(spec)
+        case PhoneSpec():
+            return PhoneFormat(spec)
+        case EmailSpec():
+            return EmailFormat(spec)
+        case OpaqueSpec():
+            return OpaqueSealedFormat(spec) if spec.reversible else OpaqueDigestFormat(spec)
+        case _:
+            return UuidFormat(spec)

@@ -1,0 +1,238 @@
+"""What a policy may say of a token entry: one model per format, and the digest that ties keys to it.
+
+The models are the only source of the parser, the JSON Schema and the reference documentation of token entries.
+Defaults are part of the token: a default that changes would change tokens without a change of the digest, so a new
+behaviour is always a new, optional parameter whose default is the old behaviour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+
+from tokenweir.core.tokens.domains import is_ascii_domain
+from tokenweir.core.tokens.layout import parse_layout
+
+MAXIMUM_LENGTH = 1024
+"""Longest value of the formats with a length; FF1 itself would allow more, but its cost grows with the square."""
+
+_LENGTH_RANGE = re.compile(r"([0-9]{1,4})\.\.([0-9]{1,4})", re.ASCII)
+
+
+def _checked_length(value: int | str) -> int | str:
+    """Return the one canonical form of a length (``10`` for ``10..10``), so that equal lengths have equal digests."""
+    if isinstance(value, int):
+        shortest = longest = value
+    else:
+        match = _LENGTH_RANGE.fullmatch(value)
+        if match is None:
+            raise ValueError("a length is a number such as 10 or a range such as 6..20")
+        shortest, longest = int(match[1]), int(match[2])
+    if not 1 <= shortest <= longest <= MAXIMUM_LENGTH:
+        raise ValueError(f"a length lies between 1 and {MAXIMUM_LENGTH}, and a range goes upwards")
+    return shortest if shortest == longest else f"{shortest}..{longest}"
+
+
+Length: TypeAlias = Annotated[
+    int | str,
+    AfterValidator(_checked_length),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAXIMUM_LENGTH},
+                {"type": "string", "pattern": r"^[0-9]{1,4}\.\.[0-9]{1,4}$"},
+            ]
+        }
+    ),
+]
+
+
+def length_bounds(length: int | str) -> tuple[int, int]:
+    """Return the shortest and the longest length that a validated ``length`` allows."""
+    if isinstance(length, int):
+        return length, length
+    shortest, longest = length.split("..")
+    return int(shortest), int(longest)
+
+
+class _Spec(BaseModel):
+    """What all token entries share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    null_values: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        strict=False,
+        description="Values that mean 'absent' (such as an all-zero advertising id). They pass unchanged, like null. "
+        "Changing this list changes no token.",
+    )
+
+
+class DigitsSpec(_Spec):
+    """Decimal digits; the token has as many digits as the value."""
+
+    format: Literal["digits"] = Field(description="Decimal digits 0 to 9, leading zeros kept.")
+    length: Length = Field(description="Number of digits: n, or a range a..b. At least 6, for a domain of 1,000,000.")
+
+
+class IntegerSpec(_Spec):
+    """A whole number within bounds; the token is a whole number within the same bounds."""
+
+    format: Literal["integer"] = Field(
+        description="A whole number; leading zeros of a text are not part of the number and are not kept."
+    )
+    min: int = Field(ge=-(10**38), le=10**38, description="Smallest number that is valid, itself included.")
+    max: int = Field(ge=-(10**38), le=10**38, description="Largest number that is valid, itself included.")
+
+    @model_validator(mode="after")
+    def _bounds_go_upwards(self) -> IntegerSpec:
+        if self.min >= self.max:
+            raise ValueError("min must be below max")
+        return self
+
+
+class AlphanumericSpec(_Spec):
+    """ASCII letters and digits; the token has as many characters as the value."""
+
+    format: Literal["alphanumeric"] = Field(description="ASCII letters and digits.")
+    length: Length = Field(description="Number of characters: n, or a range a..b. At least 4.")
+    case: Literal["mixed", "lower", "upper"] = Field(
+        default="mixed",
+        description="Which letters a value may have and a token gets: both cases (62 characters), or only one (36). "
+        "The other case is invalid, not converted.",
+    )
+
+
+class HexSpec(_Spec):
+    """Hexadecimal digits; the token has as many as the value. Also for raw bytes of a fixed size."""
+
+    format: Literal["hex"] = Field(description="Hexadecimal digits; either case is read and means the same.")
+    length: Length = Field(description="Number of hexadecimal digits: n, or a range a..b. At least 5.")
+    case: Literal["lower", "upper"] = Field(default="lower", description="The case of the token.")
+
+
+class PatternSpec(_Spec):
+    """A fixed layout whose groups are tokenized together while the rest is kept."""
+
+    format: Literal["pattern"] = Field(description="A layout of fixed length.")
+    pattern: str = Field(
+        min_length=1,
+        max_length=512,
+        description="The layout: ASCII literals, classes such as [0-9A-F], \\d, and {n} for repetition. What stands in "
+        "(groups) is tokenized as one number, the rest is kept and goes into the tweak. Example: ORD-([0-9]{8})",
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_follows_its_language(cls, pattern: str) -> str:
+        parse_layout(pattern)
+        return pattern
+
+
+class UuidSpec(_Spec):
+    """A UUID (RFC 9562); version and variant are kept, the other 122 bits are tokenized."""
+
+    format: Literal["uuid"] = Field(
+        description="A UUID as 8-4-4-4-12 hexadecimal digits in either case, or 16 bytes; the token is lower case."
+    )
+
+
+class PanSpec(_Spec):
+    """A payment card number of 12 to 19 digits with a right Luhn check digit; spaces and hyphens keep their places."""
+
+    format: Literal["pan"] = Field(description="A payment card number (ISO/IEC 7812).")
+    keep_last: Literal[0, 4] = Field(default=0, description="How many of the last digits are kept: 0 or 4.")
+    luhn: Literal["invalid", "valid"] = Field(
+        default="invalid",
+        description="'invalid': every token fails the Luhn check, so that none can be a card that exists. 'valid': "
+        "every token passes it, for receivers that check, and may be the number of a real card.",
+    )
+
+
+class PhoneSpec(_Spec):
+    """A telephone number in the international form of ITU-T E.164, such as +4930901820."""
+
+    format: Literal["phone"] = Field(description="A telephone number: + and 7 to 15 digits, without separators.")
+    keep: int | None = Field(
+        default=None,
+        ge=0,
+        le=8,
+        description="How many digits after the country code are kept. Default: up to 3, fewer where less than 6 would "
+        "remain. With a number, values that leave less than 6 are invalid.",
+    )
+
+
+class EmailSpec(_Spec):
+    """An e-mail address; the part before the @ becomes 26 irreversible characters."""
+
+    format: Literal["email"] = Field(description="An e-mail address. Tokens cannot be reversed.")
+    domain: Literal["tokenize", "keep", "replace"] = Field(
+        default="tokenize",
+        description="'tokenize': a token of the domain below .example, equal for equal domains. 'keep': the domain "
+        "stays, and a rare one identifies its owner. 'replace': the domain in `replacement`.",
+    )
+    replacement: str | None = Field(
+        default=None, description="The domain of every token, for `domain: replace`; one that you own, in lower case."
+    )
+
+    @model_validator(mode="after")
+    def _replacement_fits(self) -> EmailSpec:
+        if (self.replacement is not None) != (self.domain == "replace"):
+            raise ValueError("`replacement` goes with `domain: replace` and only with it")
+        if self.replacement is not None and not is_ascii_domain(self.replacement):
+            raise ValueError("`replacement` must be a domain in lower case, such as tokens.example.com")
+        return self
+
+
+class OpaqueSpec(_Spec):
+    """Any text; the token has a form of its own."""
+
+    format: Literal["opaque"] = Field(description="Any text that is not empty.")
+    reversible: bool = Field(
+        default=False,
+        description="false: HMAC-SHA-256, cut to `bits`, that nobody can reverse. true: AES-SIV (RFC 5297), which the "
+        "key holder can reverse and whose length shows the length of the value.",
+    )
+    encoding: Literal["base64url", "hex"] = Field(
+        default="base64url", description="How the token is written; base64url is without padding."
+    )
+    bits: Literal[128, 160, 192, 224, 256] = Field(
+        default=128, description="Size of an irreversible token. Two of 2^40 values collide with a chance of 2^-49."
+    )
+
+    @model_validator(mode="after")
+    def _bits_are_for_irreversible(self) -> OpaqueSpec:
+        if self.reversible and self.bits != OpaqueSpec.model_fields["bits"].default:
+            raise ValueError("`bits` is for irreversible tokens")
+        return self
+
+
+TokenSpec: TypeAlias = Annotated[
+    DigitsSpec
+    | IntegerSpec
+    | AlphanumericSpec
+    | HexSpec
+    | PatternSpec
+    | UuidSpec
+    | PanSpec
+    | PhoneSpec
+    | EmailSpec
+    | OpaqueSpec,
+    Field(discriminator="format"),
+]
+"""One entry of a policy's ``tokens``."""
+
+
+def spec_digest(spec: TokenSpec) -> str:
+    """Return the SHA-256 of the parameters in hexadecimal, as it goes into the derivation of the entry's keys.
+
+    Only what differs from its default counts, so that a parameter added in a later release changes no token, and
+    ``null_values`` do not count, since they decide what is tokenized and not how.
+    """
+    parameters: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True, exclude={"null_values"})
+    canonical = json.dumps(parameters, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()

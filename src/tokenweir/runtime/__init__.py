@@ -1,0 +1,1 @@
+"""The running gateway: supervisor, consent applier and workers."""

@@ -1,0 +1,463 @@
+"""The consent applier: keeps the local store equal to the consent topic, and proves how fresh it is.
+
+It is the only writer of the store. Workers may decide anything only while the freshness file says that the store is
+restored and young enough; whatever goes wrong here lets that age grow, and so stops them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from tokenweir.adapters.admin import Admin, TopicDescription
+from tokenweir.adapters.consentstore import (
+    DIRECTORY_NAME,
+    ConsentStoreWriter,
+    StoreCorruptError,
+)
+from tokenweir.adapters.freshness import FILE_NAME, FreshnessWriter
+from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.adapters.topicreader import TopicBatch, TopicReader
+from tokenweir.core.consent import Applied, ConsentRecord
+from tokenweir.core.librdkafka import PropertyValue
+from tokenweir.errors import RefusedError
+from tokenweir.runtime.proofs import FreshnessProofs
+
+LOG: Final = logging.getLogger("tokenweir.consent")
+
+#: One LMDB transaction; with fewer keys its fixed cost would dominate a restore.
+BATCH_RECORDS: Final = 1_000
+
+#: How long a read waits for a full batch, and so the most that a decision waits here.
+BATCH_SECONDS: Final = 0.05
+
+#: How often the topic's end is asked for.
+PROOF_SECONDS: Final = 1.0
+
+_ANSWER_SECONDS: Final = 3.0
+_LOOK_NS: Final = 1_000_000_000
+_CARE_NS: Final = 10 * _LOOK_NS
+_SETTLED_NS: Final = 60 * _LOOK_NS
+# A running store is rebuilt too if it lost the topic for so long that it may have missed a tombstone. Retentions
+# below two minutes are for tests: proofs come once a second, and cannot show anything finer.
+_SHORTEST_AGE_MS: Final = 60_000
+
+# librdkafka's administrator keeps asking with the leader epoch that it learned first (tried with 2.16: after a restart
+# of the broker it never got another answer than FENCED_LEADER_EPOCH); a new client learns the present one.
+_STALE_LEADER: Final = frozenset({"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH", "NOT_LEADER_FOR_PARTITION"})
+
+
+class Stop(Protocol):
+    """What a ``threading.Event`` and its kin of ``multiprocessing`` offer."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set or the time is up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the applier reports, after every change and at least once a second.
+
+    Attributes:
+        position: The next offset to apply, by partition; empty until the topic is known.
+        staleness_seconds: The age of the oldest partition's last proof of freshness; infinite until it is restored.
+        restored: Whether workers may use the store.
+        generation: Another number after every rebuild of the store.
+        blocked: Consent partitions with a key that could not be read; all subjects are denied.
+        applied: Totals since the start.
+    """
+
+    position: tuple[int, ...]
+    staleness_seconds: float
+    restored: bool
+    generation: int
+    blocked: frozenset[int]
+    applied: Applied
+
+
+@dataclass(frozen=True, slots=True)
+class ApplierSettings:
+    """What a spawned applier process needs to know.
+
+    ``boot_id`` comes from :func:`tokenweir.adapters.consentstore.boot_id`, asked once for all processes.
+    """
+
+    properties: Mapping[str, PropertyValue]
+    topic: str
+    state_directory: Path
+    id_key: bytes = field(repr=False)
+    mac_key: bytes = field(repr=False)
+    boot_id: str
+    purposes: frozenset[str] | None = None
+    client_id: str = "tokenweir-consent"
+
+
+@dataclass(frozen=True, slots=True)
+class _Observation:
+    """One look at the topic: where it ended at some time after ``started_ns``."""
+
+    started_ns: int
+    position_before: tuple[int, ...]
+    high: Mapping[int, int]
+    stable: Mapping[int, int]
+    topic: TopicDescription
+
+
+class _RebuildError(Exception):
+    """The store no longer follows from the topic; the text says why and is for the log."""
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _nobody(_progress: Progress) -> None:
+    pass
+
+
+class ConsentApplier:
+    """Restores the store, follows the topic, and keeps the freshness file. Run it once."""
+
+    def __init__(  # noqa: PLR0913  # Its parts; the last ones have defaults that fit.
+        self,
+        properties: Mapping[str, PropertyValue],
+        topic: str,
+        store: ConsentStoreWriter,
+        freshness: FreshnessWriter,
+        *,
+        on_progress: Callable[[Progress], None] = _nobody,
+        client_id: str = "tokenweir-consent",
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        wall_ms: Callable[[], int] = _wall_ms,
+    ) -> None:
+        """Put it together; nothing is contacted yet.
+
+        Args:
+            properties: The user's librdkafka properties with ``bootstrap.servers``.
+            topic: The consent topic.
+            store: Not open yet; closed when the run ends.
+            freshness: Withdrawn when the run ends, and left to its owner.
+            on_progress: Called in the thread that runs.
+            client_id: The name in the broker's logs.
+            monotonic_ns: The clock of the proofs; the one that readers of the freshness use.
+            wall_ms: Milliseconds since 1970.
+        """
+        self._properties = properties
+        self._topic = topic
+        self._store = store
+        self._freshness = freshness
+        self._on_progress = on_progress
+        self._client_id = client_id
+        self._monotonic_ns = monotonic_ns
+        self._wall_ms = wall_ms
+        self._admin = self._new_admin()
+        self._asker = ThreadPoolExecutor(1, thread_name_prefix="consent-proof")
+        self._applied = Applied()
+        self._described: TopicDescription | None = None
+        self._max_age_ms = 0
+        self._forget()
+
+    def run(self, stop: Stop) -> None:
+        """Work until ``stop`` is set.
+
+        Raises:
+            RefusedError: The topic was replaced or has another number of partitions, or too many, or another
+                gateway uses the state directory.
+            StoreUnavailableError: The disk does not take the store.
+            KafkaFault: The client is unusable.
+        """
+        try:
+            described = self._wait_for_topic(stop)
+            if described is None:
+                return
+            reason = self._store.open(described.topic_id, described.partitions, self._max_age_ms, self._wall_ms())
+            LOG.info("consent store opened", extra={"reason": reason.value, "partitions": described.partitions})
+            self._begin()
+            while not stop.is_set():
+                try:
+                    self._follow(stop)
+                except (_RebuildError, StoreCorruptError) as why:
+                    self._freshness.withdraw()
+                    LOG.error("consent store rebuilt: %s", why)  # noqa: TRY400  # The reason is all there is to say.
+                    self._store.wipe(self._wall_ms())
+                    self._begin()
+        finally:
+            self._freshness.withdraw()
+            self._asker.shutdown(wait=False, cancel_futures=True)
+            self._store.close()
+
+    # --- start -------------------------------------------------------------------------------------------------------
+
+    def _wait_for_topic(self, stop: Stop) -> TopicDescription | None:
+        """Return the topic as it is, once the cluster answers; None if it is time to stop before that."""
+        while not stop.is_set():
+            try:
+                self._described = self._admin.describe_topic(self._topic)
+                self._max_age_ms = self._maximum_age_ms()
+            except KafkaFault as fault:
+                if not fault.retriable:
+                    raise RefusedError(f"the consent topic {self._topic} cannot be used: {fault}") from fault
+                LOG.warning("consent topic not reachable: %s", fault)
+                self._report()
+                stop.wait(PROOF_SECONDS)
+            else:
+                return self._described
+        return None
+
+    def _maximum_age_ms(self) -> int:
+        try:
+            return int(self._admin.topic_config(self._topic)["delete.retention.ms"]) // 2
+        except KafkaFault as fault:
+            if fault.retriable:
+                raise
+            # Without the permission to ask, no age is known to be safe.
+            LOG.warning("consent store is rebuilt at every start: %s", fault)
+            return 0
+
+    def _begin(self) -> None:
+        self._forget()
+        self._freshness.begin(len(self._store.position), self._store.generation)
+        self._report()
+
+    def _forget(self) -> None:
+        """Know nothing of the topic's end any more."""
+        self._restored = False
+        self._targets: Mapping[int, int] = {}
+        self._proofs = FreshnessProofs(len(self._store.position))
+        self._asked: Future[_Observation] | None = None
+        self._next_ask_ns = self._next_look_ns = self._next_care_ns = 0
+        self._settles_at_ns: int | None = None
+
+    # --- following the topic -----------------------------------------------------------------------------------------
+
+    def _follow(self, stop: Stop) -> None:
+        """Read on from the store's position until it is time to stop or the store has to be begun anew."""
+        starts = self._first_offsets(stop)
+        if starts is None:
+            return
+        reader = TopicReader(self._properties, self._topic, starts, self._client_id)
+        try:
+            while not stop.is_set():
+                self._apply(reader.read(BATCH_RECORDS, BATCH_SECONDS))
+                self._ask_and_hear()
+                self._prove()
+                self._take_care()
+        finally:
+            reader.close()
+
+    def _first_offsets(self, stop: Stop) -> dict[int, int] | None:
+        """Return where to begin to read; the high watermarks of this moment are what has to be restored."""
+        partitions = range(len(self._store.position))
+        while not stop.is_set():
+            try:
+                low = self._admin.low_watermarks(self._topic, partitions)
+                high = self._admin.high_watermarks(self._topic, partitions)
+            except KafkaFault as fault:
+                if not fault.retriable:
+                    raise
+                self._renew_admin_after(fault)
+                LOG.warning("offsets of the consent topic not known: %s", fault)
+                self._report()
+                stop.wait(PROOF_SECONDS)
+                continue
+            for partition, position in enumerate(self._store.position):
+                if position and position < low[partition]:
+                    raise _RebuildError(f"records of partition {partition} are gone that were not applied")
+                if position > high[partition]:
+                    raise _RebuildError(f"partition {partition} ends before what was applied")
+            self._targets = high
+            return {partition: max(position, low[partition]) for partition, position in enumerate(self._store.position)}
+        return None
+
+    def _apply(self, batch: TopicBatch) -> None:
+        if batch.offsets_gone:
+            raise _RebuildError("the topic no longer has the records that come next")
+        for fault in batch.faults:
+            if fault.fatal:
+                raise fault
+            LOG.warning("consent topic: %s", fault)
+        records = [
+            ConsentRecord(
+                message.partition() or 0,
+                message.offset() or 0,
+                _bytes(message.key()),
+                _bytes(message.value()),
+                message.timestamp()[1],
+            )
+            for message in batch.records
+        ]
+        position = {record.partition: record.offset + 1 for record in records}
+        for partition, end in batch.ends.items():
+            position[partition] = max(end, position.get(partition, 0))
+        if not position:
+            return
+        applied = self._store.apply(records, position)
+        self._applied += applied
+        if applied.unreadable:
+            LOG.error(
+                "keys of consent records cannot be read: every subject is denied until they are acknowledged",
+                extra={"partitions": sorted(self._store.blocked), "records": applied.unreadable},
+            )
+        if applied.undecodable or applied.misplaced or applied.unknown_purposes:
+            LOG.warning(
+                "consent records with faults",
+                extra={
+                    "undecodable": applied.undecodable,
+                    "misplaced": applied.misplaced,
+                    "unknown_purposes": applied.unknown_purposes,
+                },
+            )
+        self._report()
+
+    # --- freshness ---------------------------------------------------------------------------------------------------
+
+    def _ask_and_hear(self) -> None:
+        """Ask once a second where the topic ends, without waiting, and take in the answer when it is there."""
+        now_ns = self._monotonic_ns()
+        if self._asked is None and now_ns >= self._next_ask_ns:
+            self._next_ask_ns = now_ns + int(PROOF_SECONDS * 1e9)
+            self._asked = self._asker.submit(self._observe)
+        if self._asked is None or not self._asked.done():
+            return
+        answer, self._asked = self._asked, None
+        try:
+            seen = answer.result()
+        except KafkaFault as fault:
+            # No answer is no proof; the age grows.
+            LOG.warning("the end of the consent topic is not known: %s", fault)
+        else:
+            self._check(seen)
+            self._proofs.hear(seen.started_ns, seen.high, seen.stable)
+        self._report()
+
+    def _observe(self) -> _Observation:
+        """Look at the topic; in a thread of its own, so that a slow broker delays no decision."""
+        position = self._store.position
+        partitions = range(len(position))
+        started_ns = self._monotonic_ns()
+        try:
+            high = self._admin.high_watermarks(self._topic, partitions)
+            stable = self._admin.high_watermarks(self._topic, partitions, "read_committed")
+            # After the offsets: if it is still the same topic now, they were that topic's.
+            described = self._admin.describe_topic(self._topic)
+        except KafkaFault as fault:
+            self._renew_admin_after(fault)
+            raise
+        return _Observation(started_ns, position, high, stable, described)
+
+    def _renew_admin_after(self, fault: KafkaFault) -> None:
+        if fault.code in _STALE_LEADER:
+            self._admin = self._new_admin()
+
+    def _new_admin(self) -> Admin:
+        return Admin(self._properties, self._client_id, _ANSWER_SECONDS)
+
+    def _check(self, seen: _Observation) -> None:
+        known = self._described
+        if known is None or (seen.topic.topic_id, seen.topic.partitions) != (known.topic_id, known.partitions):
+            self._freshness.withdraw()
+            raise RefusedError(
+                f"the consent topic {self._topic} was replaced, or its number of partitions was changed, "
+                "while the gateway was running"
+            )
+        if any(position > seen.high[partition] for partition, position in enumerate(seen.position_before)):
+            raise _RebuildError("the topic ends before what was applied")
+
+    def _prove(self) -> None:
+        """Publish what the answers so far prove at the present position."""
+        proofs = self._proofs.prove(self._store.position)
+        if not proofs:
+            return
+        self._freshness.prove(proofs)
+        # A proof of every partition from after the start says as well that nothing below the targets is undecided.
+        if (
+            not self._restored
+            and self._proofs.oldest_ns
+            and all(self._store.position[partition] >= target for partition, target in self._targets.items())
+        ):
+            self._store.mark_complete(self._current_at_ms())
+            self._freshness.restored()
+            self._restored = True
+            self._settles_at_ns = self._monotonic_ns() + _SETTLED_NS
+            LOG.info("consent store restored", extra={"records": self._applied.records})
+            self._report()
+
+    def _current_at_ms(self) -> int:
+        """Return the time of the oldest partition's last proof, on the wall clock."""
+        return self._wall_ms() - (self._monotonic_ns() - self._proofs.oldest_ns) // 1_000_000
+
+    # --- care --------------------------------------------------------------------------------------------------------
+
+    def _take_care(self) -> None:
+        """Do what is due every second and every ten."""
+        now_ns = self._monotonic_ns()
+        if now_ns < self._next_look_ns:
+            return
+        self._next_look_ns = now_ns + _LOOK_NS
+        if self._store.corruption_reported():
+            raise StoreCorruptError("a reader found an entry damaged")
+        if self._restored and not self._young_enough():
+            raise _RebuildError("the topic was out of reach for so long that a tombstone may have been missed")
+        if self._store.blocked and (freed := self._store.take_acknowledged()):
+            LOG.warning("unreadable keys were acknowledged", extra={"partitions": sorted(freed)})
+        if now_ns < self._next_care_ns:
+            return
+        self._next_care_ns = now_ns + _CARE_NS
+        self._store.reader_check()
+        if self._restored:
+            self._store.apply((), {}, self._current_at_ms())
+        if self._settles_at_ns is not None and now_ns >= self._settles_at_ns:
+            self._settles_at_ns = None
+            self._store.settle()
+
+    def _young_enough(self) -> bool:
+        # The wall clock goes on while the machine sleeps, and the monotonic one does not.
+        return self._wall_ms() - self._store.current_at_ms <= max(self._max_age_ms, _SHORTEST_AGE_MS)
+
+    def _report(self) -> None:
+        stale = (self._monotonic_ns() - self._proofs.oldest_ns) / 1e9 if self._restored else math.inf
+        store = self._store
+        self._on_progress(
+            Progress(store.position, stale, self._restored, store.generation, store.blocked, self._applied)
+        )
+
+
+def run_applier(settings: ApplierSettings, stop: Stop, on_progress: Callable[[Progress], None] = _nobody) -> None:
+    """Run the applier of a gateway until ``stop`` is set; the body of its process. Raises as :class:`ConsentApplier`.
+
+    The store is ``consent-lmdb`` and the freshness file ``consent.fresh`` in the state directory.
+    """
+    store = ConsentStoreWriter(
+        settings.state_directory / DIRECTORY_NAME,
+        settings.id_key,
+        settings.mac_key,
+        settings.boot_id,
+        purposes=settings.purposes,
+    )
+    # Before the freshness of another gateway's applier is overwritten.
+    store.claim()
+    freshness = FreshnessWriter(settings.state_directory / FILE_NAME, settings.boot_id)
+    try:
+        ConsentApplier(
+            settings.properties,
+            settings.topic,
+            store,
+            freshness,
+            on_progress=on_progress,
+            client_id=settings.client_id,
+        ).run(stop)
+    finally:
+        freshness.close()
+
+
+def _bytes(part: str | bytes | None) -> bytes | None:
+    return part.encode() if isinstance(part, str) else part

@@ -1,0 +1,290 @@
+"""The processes below the supervisor: ``python -m tokenweir.runtime.children KIND``, told what to do on standard input.
+
+A child is started anew and never forked, so that no client or lock of the parent is in it. It dies with its parent,
+leaves no core file, and says by its exit code what the supervisor shall do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Final
+
+from tokenweir import __version__
+from tokenweir.adapters.admin import Admin
+from tokenweir.adapters.consentreader import ConsentStoreReader
+from tokenweir.adapters.consentstore import DIRECTORY_NAME, boot_id
+from tokenweir.adapters.consumer import GroupConsumer
+from tokenweir.adapters.freshness import FILE_NAME, Freshness
+from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.adapters.producer import TransactionalProducer
+from tokenweir.adapters.registry import CachingRegistry, Registry
+from tokenweir.core import deadletter
+from tokenweir.core.engine import ReferenceEngine
+from tokenweir.core.outcome import Reason
+from tokenweir.core.policy.loader import LoadedPolicy
+from tokenweir.errors import PreflightError, RefusedError, RegistryError, SchemaError, TokenweirError
+from tokenweir.runtime import preflight
+from tokenweir.runtime.applier import ApplierSettings, Progress, run_applier
+from tokenweir.runtime.gateway import Gateway
+from tokenweir.runtime.plans import PlanCache, register_derived
+from tokenweir.runtime.sources import open_registry, plan_known
+from tokenweir.runtime.status import ChildState, StatusWriter
+from tokenweir.runtime.tally import Tally
+from tokenweir.runtime.worker import Worker, WorkerSettings, is_fenced
+from tokenweir.telemetry import metrics
+from tokenweir.telemetry.events import Event
+from tokenweir.telemetry.logs import configure_logging, crash_guard, log
+from tokenweir.telemetry.slots import SlotWriter, slot_path
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+
+
+class ExitCode(IntEnum):
+    """What a child's end means to its supervisor."""
+
+    DONE = 0
+    CRASHED = 1
+    REFUSED = 3  # the whole gateway stops: it would not be safe, or cannot help, to start again
+    FENCED = 4  # another process has this slot: it is not started again
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What one child is."""
+
+    gateway: Gateway
+    kind: str
+    stream: str = ""
+    slot: int = 0
+    parent: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name in logs and of its files."""
+        return f"{self.kind}-{self.stream}-{self.slot}" if self.stream else self.kind
+
+    @property
+    def status_file(self) -> Path:
+        """Where its life signs are."""
+        return self.gateway.slots_directory / f"{self.name}.status"
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now_ms(self) -> int:
+        """Wall clock in milliseconds of the epoch."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ns(self) -> int:
+        """CLOCK_MONOTONIC in nanoseconds."""
+        return time.monotonic_ns()
+
+
+def main() -> int:
+    """Run the child that standard input describes."""
+    spec: ChildSpec = pickle.load(sys.stdin.buffer)  # noqa: S301 - it comes through a pipe from our own parent
+    logging = spec.gateway.config.logging
+    configure_logging(logging.level, logging.format, process=spec.name)
+    harden(spec.parent)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Ctrl-C reaches the whole terminal group; the supervisor passes it on in good order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    bodies: dict[str, Callable[[ChildSpec, threading.Event], None]] = {
+        "preflight": _preflight,
+        "applier": _applier,
+        "worker": _worker,
+    }
+    with crash_guard(ExitCode.CRASHED):
+        try:
+            bodies[spec.kind](spec, stop)
+        except RefusedError as error:
+            problems = error.problems if isinstance(error, PreflightError) else [str(error)]
+            for problem in problems:
+                print(f"tokenweir: {problem}", file=sys.stderr)  # noqa: T201 - for the person who starts it
+            return ExitCode.REFUSED
+        except KafkaFault as fault:
+            if is_fenced(fault):
+                return ExitCode.FENCED
+            log(Event.KAFKA_FAULT, error=fault, code=fault.code, stream=spec.stream, slot=spec.slot)
+            return ExitCode.CRASHED
+        except RegistryError as error:
+            log(Event.REGISTRY_FAILED, error=error, kind=error.kind, stream=spec.stream)
+            return ExitCode.CRASHED
+    return ExitCode.DONE
+
+
+def harden(parent: int) -> None:
+    """Leave no core file, be closed to debuggers, and die with the parent."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent and os.getppid() != parent:
+        raise SystemExit(ExitCode.CRASHED)
+
+
+def _registry(gateway: Gateway) -> Registry:
+    # What was not found is remembered by the plans, which ask again every second before they reject anything.
+    return CachingRegistry(open_registry(gateway.config), time.monotonic, negative_seconds=0)
+
+
+def _preflight(spec: ChildSpec, _stop: threading.Event) -> None:
+    gateway = spec.gateway
+    admin = Admin(gateway.config.kafka.client_properties())
+    registry = _registry(gateway)
+    preflight.require(preflight.checks(gateway, admin, registry))
+    loaded = gateway.policy()
+    for stream in loaded.policy.streams:
+        preflight.set_starts(gateway, admin, loaded, stream)
+
+
+def _applier(spec: ChildSpec, stop: threading.Event) -> None:
+    gateway = spec.gateway
+    id_key, mac_key = gateway.keyset().consent_store_keys()
+    status = StatusWriter(spec.status_file)
+    slot = SlotWriter(slot_path(gateway.slots_directory, "applier", 0), metrics.applier_series([]))
+    staleness = slot.index(metrics.CONSENT_STALENESS)
+
+    def report(progress: Progress) -> None:
+        status.beat()
+        status.state(ChildState.RUNNING if progress.restored else ChildState.WAITING)
+        slot.ensure(metrics.applier_series(range(len(progress.position))))
+        slot.set(staleness, progress.staleness_seconds)
+        for partition, offset in enumerate(progress.position):
+            slot.set(slot.index(metrics.CONSENT_POSITION, str(partition)), offset)
+
+    settings = ApplierSettings(
+        properties=gateway.config.kafka.client_properties(),
+        topic=gateway.config.consent.topic,
+        state_directory=gateway.config.state.directory,
+        id_key=id_key.reveal(),
+        mac_key=mac_key.reveal(),
+        boot_id=boot_id(),
+        purposes=frozenset(gateway.policy().policy.purposes),
+    )
+    run_applier(settings, stop, report)
+
+
+def _worker(spec: ChildSpec, stop: threading.Event) -> None:
+    gateway, stream = spec.gateway, spec.stream
+    config = gateway.config
+    loaded = gateway.policy()
+    keyset = gateway.keyset()
+    registry = _registry(gateway)
+    found = loaded.policy.streams[stream]
+    audiences = [output.audience for output in found.outputs]
+    status = StatusWriter(spec.status_file)
+    slot = SlotWriter(
+        slot_path(gateway.slots_directory, f"worker-{stream}", spec.slot), metrics.worker_series(stream, audiences)
+    )
+    tally = Tally(slot, status, stream, audiences)
+    log(Event.KEYS_OPENED, count=len(keyset.domains))
+    engine = ReferenceEngine(
+        loaded.policy,
+        keyset,
+        max_output_bytes=int(config.kafka.client_properties().get("message.max.bytes", 1_000_000)),
+        on_fault=lambda error: log(Event.ENGINE_FAILED, error=error, stream=stream),
+    )
+    plans, outputs = _plans(gateway, loaded, registry, engine, stream, tally)
+    properties = config.kafka.client_properties()
+    id_key, mac_key = keyset.consent_store_keys()
+    transactional_id = gateway.transactional_id(stream, spec.slot)
+    worker = Worker(
+        WorkerSettings(
+            stream=stream,
+            slot=spec.slot,
+            topic=found.source.topic,
+            group=gateway.group(stream),
+            dead_letter_topic=gateway.dead_letter_topic(found.source.topic),
+            dead_letter_schema_id=_dead_letter_id(gateway, registry, found.source.topic),
+            policy_digest=loaded.digest,
+            version=__version__,
+            framed=found.source.format != "json",
+            interval_seconds=config.gateway.commit.interval_ms / 1000,
+            max_records=config.gateway.commit.records,
+            max_bytes=config.gateway.commit.bytes,
+            max_staleness_seconds=config.consent.max_staleness_seconds,
+        ),
+        consumer=lambda owner: GroupConsumer(properties, gateway.group(stream), transactional_id, owner),
+        producer=lambda: TransactionalProducer(properties, transactional_id),
+        admin=Admin(properties),
+        store=ConsentStoreReader(config.state.directory / DIRECTORY_NAME, id_key.reveal(), mac_key.reveal()),
+        freshness=Freshness(config.state.directory / FILE_NAME, boot_id()),
+        engine=engine,
+        plans=plans,
+        outputs=outputs,
+        tally=tally,
+        clock=SystemClock(),
+        consent_topic=config.consent.topic,
+    )
+    worker.run(stop.is_set)
+
+
+def _plans(  # noqa: PLR0913 - what plans are made from
+    gateway: Gateway, loaded: LoadedPolicy, registry: Registry, engine: ReferenceEngine, stream: str, tally: Tally
+) -> tuple[PlanCache, list[str]]:
+    """Return the plans of every known schema version, and the topics of the outputs.
+
+    The preflight has refused to start with a version that cannot be planned. One that came since then is treated as if
+    it were first seen now: a worker that is started again must not end the whole gateway for it.
+    """
+    planned = plan_known(loaded, stream, gateway.keyset(), registry, gateway.policy_directory)
+    plans = PlanCache(
+        planned.context,
+        engine,
+        registry,
+        register=gateway.config.registry.register_ == "auto",
+        monotonic=time.monotonic,
+        unknown_schema_seconds=gateway.config.registry.unknown_schema_seconds,
+        on_registry_error=tally.registry_error,
+        on_unclassified=tally.unclassified,
+    )
+    for version in planned.versions:
+        try:
+            plans.add(version)
+        except SchemaError as error:
+            plans.refuse(version.source.id, Reason.SCHEMA_REFUSED, error.path)
+        except RegistryError as error:
+            if error.kind != "incompatible":
+                raise
+            plans.refuse(version.source.id, Reason.SCHEMA_INCOMPATIBLE)
+        else:
+            log(Event.SCHEMA_PLANNED, stream=stream, schema_id=version.source.id)
+    return plans, gateway.output_topics(loaded, stream)
+
+
+def _dead_letter_id(gateway: Gateway, registry: Registry, source_topic: str) -> int:
+    subject = f"{gateway.dead_letter_topic(source_topic)}-value"
+    if gateway.config.registry.register_ == "auto":
+        return register_derived(registry, subject, deadletter.SCHEMA, "AVRO")
+    return registry.lookup(subject, deadletter.SCHEMA, "AVRO")
+
+
+def run_child() -> int:
+    """Run :func:`main` and turn its own errors into exit codes."""
+    try:
+        return main()
+    except TokenweirError:
+        return ExitCode.CRASHED
+
+
+if __name__ == "__main__":
+    # Exit without the destructors of the clients: what is not committed by now must not become so.
+    code = run_child()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,112 @@
+"""What every process of one gateway is given, and what it builds from it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenweir.adapters.keysource import load_keyset
+from tokenweir.config import Config
+from tokenweir.core.compiler import topic_of
+from tokenweir.core.keys import Keyset
+from tokenweir.core.policy.check import load_and_check
+from tokenweir.core.policy.loader import LoadedPolicy, load_policy
+from tokenweir.errors import KeysError
+from tokenweir.runtime.sources import read_text
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A configuration and the policy and keyset that it began with; they never change while the processes live.
+
+    A child that finds another keyset on the disk than its supervisor did refuses to start.
+    """
+
+    config: Config
+    policy_text: str
+    policy_file: str
+    keyset_digest: str
+
+    @classmethod
+    def open(cls, config: Config) -> Gateway:
+        """Read policy and keyset once, for all processes.
+
+        Raises:
+            FileFormatError: if the policy cannot be read.
+            FindingsError: if the policy is not sound.
+            KeysError: if there is no keyset.
+        """
+        text, file = read_text(config.policy.file), str(config.policy.file)
+        load_and_check(text, file)  # This very text: the file may have changed since somebody looked at it.
+        return cls(config, text, file, _digest(config))
+
+    def policy(self) -> LoadedPolicy:
+        """Return the policy as it was when the gateway was opened."""
+        return load_policy(self.policy_text, self.policy_file)
+
+    def keyset(self) -> Keyset:
+        """Open the keyset.
+
+        Raises:
+            KeysError: if it cannot be opened, or is not the one that the gateway began with.
+        """
+        if _digest(self.config) != self.keyset_digest:
+            raise KeysError("the keyset was changed while the gateway runs: restart it")
+        return load_keyset(keyset_path(self.config), self.config.keys.kek.file)
+
+    @property
+    def policy_directory(self) -> Path:
+        """Where relative paths of the policy begin."""
+        return self.config.policy.file.parent
+
+    @property
+    def slots_directory(self) -> Path:
+        """Where processes count."""
+        return self.config.state.directory / "slots"
+
+    def group(self, stream: str) -> str:
+        """Return the consumer group of a stream."""
+        return f"{self.config.gateway.group_prefix}.{stream}"
+
+    def transactional_id(self, stream: str, slot: int) -> str:
+        """Return the transactional id of a worker slot."""
+        return f"{self.config.gateway.group_prefix}.{stream}.{slot}"
+
+    def dead_letter_topic(self, source_topic: str) -> str:
+        """Return where rejected records of a source are reported."""
+        return self.config.dead_letters.topic.replace("{source}", source_topic)
+
+    def first_slot(self) -> int:
+        """Return the first worker slot of this instance: ordinal times workers."""
+        return ordinal(self.config) * self.config.gateway.workers
+
+    def output_topics(self, loaded: LoadedPolicy, stream: str) -> list[str]:
+        """Return the topics of a stream's outputs."""
+        found = loaded.policy.streams[stream]
+        return [topic_of(found, output) for output in found.outputs]
+
+
+def keyset_path(config: Config) -> Path:
+    """Return the keyset's file."""
+    return config.keys.directory / "keyset.json"
+
+
+def ordinal(config: Config, host: str | None = None) -> int:
+    """Return the number of this instance: as configured, else the number at the end of the host name, else 0."""
+    if config.gateway.ordinal is not None:
+        return config.gateway.ordinal
+    found = re.search(r"-([0-9]{1,6})\Z", host or socket.gethostname())
+    return int(found.group(1)) if found else 0
+
+
+def _digest(config: Config) -> str:
+    path = keyset_path(config)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise KeysError(f"{path}: there is no keyset; make one with 'tokenweir keys init'") from None
+    except OSError as error:
+        raise KeysError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,217 @@
+"""Plans by schema id for one stream: fetched, compiled, registered, bound, and remembered.
+
+The poll thread never waits for the registry: :meth:`PlanCache.get` answers at once, and a schema id that is not known
+yet is fetched by a thread of its own while its partition is paused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from tokenweir.adapters.registry import Kind, RegisteredSchema, Registry
+from tokenweir.core.compiler import StreamContext
+from tokenweir.core.engine import BoundPlan, ReferenceEngine
+from tokenweir.core.outcome import Reason
+from tokenweir.core.planning import NO_ID, PlannedSchema, SourceSchema, plan_schema
+from tokenweir.errors import RegistryError, SchemaError
+from tokenweir.telemetry.events import Event
+from tokenweir.telemetry.logs import log
+
+COMPATIBILITY = "FULL_TRANSITIVE"
+
+#: How long an id that the registry does not know, or knows for another topic, is rejected without asking again.
+FORGET_SECONDS = 60.0
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyPlan:
+    """A plan that runs, and per output the schema id that frames its records (-1 where they are bare)."""
+
+    bound: BoundPlan
+    output_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPlan:
+    """A schema id whose records are rejected, and since when, on the monotonic clock."""
+
+    reason: Reason
+    since_seconds: float
+    forget_after_seconds: float | None = None
+
+    def is_old(self, now_seconds: float) -> bool:
+        """Return whether it is time to ask the registry again."""
+        return self.forget_after_seconds is not None and now_seconds - self.since_seconds > self.forget_after_seconds
+
+
+class PlanCache:
+    """The plans of one stream.
+
+    Args:
+        context: Policy and stream.
+        engine: Binds plans.
+        registry: Where schemas come from; None for a stream of bare JSON.
+        register: Whether derived schemas are registered, or only looked up.
+        monotonic: The clock for what is remembered only for a while, in seconds.
+        unknown_schema_seconds: How long an id that the registry does not know is waited for.
+    """
+
+    def __init__(  # noqa: PLR0913 - built in one place
+        self,
+        context: StreamContext,
+        engine: ReferenceEngine,
+        registry: Registry | None,
+        *,
+        register: bool,
+        monotonic: Callable[[], float],
+        unknown_schema_seconds: float = 10.0,
+        on_registry_error: Callable[[str], None] = lambda _kind: None,
+        on_unclassified: Callable[[int], None] = lambda _fields: None,
+    ) -> None:
+        self._context = context
+        self._engine = engine
+        self._registry = registry
+        self._register = register
+        self._monotonic = monotonic
+        self._unknown_schema_seconds = unknown_schema_seconds
+        self._on_registry_error = on_registry_error
+        self._on_unclassified = on_unclassified
+        self._known: dict[int, ReadyPlan | RefusedPlan] = {}
+        self._fetching: dict[int, Future[ReadyPlan | RefusedPlan]] = {}
+        self._first_asked: dict[int, float] = {}
+        self._retry_at: dict[int, float] = {}
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="registry")
+        self._subject = f"{context.stream.source.topic}-value"
+
+    @property
+    def any_bound(self) -> BoundPlan | None:
+        """Some bound plan of the stream; enough for records that have no value."""
+        return next((plan.bound for plan in self._known.values() if isinstance(plan, ReadyPlan)), None)
+
+    def add(self, planned: PlannedSchema) -> ReadyPlan:
+        """Bind and register a version that is known at start.
+
+        Raises:
+            RegistryError: if a derived schema cannot be registered or found.
+            SchemaError: if the plan has problems.
+        """
+        ready = self._ready(planned)
+        self._known[planned.source.id] = ready
+        return ready
+
+    def refuse(self, schema_id: int, reason: Reason, field_path: str = "") -> None:
+        """Reject the records of a schema id, with an alarm."""
+        self._known[schema_id] = RefusedPlan(reason, self._monotonic())
+        event = Event.SCHEMA_INCOMPATIBLE if reason is Reason.SCHEMA_INCOMPATIBLE else Event.SCHEMA_REFUSED
+        log(event, stream=self._context.name, schema_id=schema_id, field_path=field_path or None)
+
+    def get(self, schema_id: int) -> ReadyPlan | RefusedPlan | None:
+        """Return the plan for an id, why its records are rejected, or None while it is not known yet."""
+        found = self._known.get(schema_id)
+        if isinstance(found, RefusedPlan) and found.is_old(self._monotonic()):
+            # Ask again without holding up the partition: the old answer stands until the new one is there.
+            self.request(schema_id)
+        elif found is not None:
+            return found
+        self._collect(schema_id)
+        return self._known.get(schema_id)
+
+    def request(self, schema_id: int) -> None:
+        """Begin to fetch an id, unless that is under way or was tried a moment ago."""
+        self._first_asked.setdefault(schema_id, self._monotonic())
+        if self._monotonic() >= self._retry_at.get(schema_id, 0.0):
+            self._start(schema_id)
+
+    def close(self) -> None:
+        """Stop the fetching thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, schema_id: int) -> None:
+        if schema_id not in self._fetching:
+            self._fetching[schema_id] = self._pool.submit(self._fetch, schema_id)
+
+    def _collect(self, schema_id: int) -> None:
+        future = self._fetching.get(schema_id)
+        if future is None or not future.done():
+            return
+        del self._fetching[schema_id]
+        now = self._monotonic()
+        try:
+            self._known[schema_id] = future.result()
+        except RegistryError as error:
+            self._on_registry_error(error.kind)
+            waited = now - self._first_asked.get(schema_id, now)
+            if error.kind == "not_found" and waited >= self._unknown_schema_seconds:
+                self._known[schema_id] = RefusedPlan(Reason.SCHEMA_UNKNOWN, now, FORGET_SECONDS)
+                log(Event.SCHEMA_UNKNOWN, stream=self._context.name, schema_id=schema_id, seconds=waited)
+            elif error.kind == "incompatible":
+                self.refuse(schema_id, Reason.SCHEMA_INCOMPATIBLE)
+            else:
+                # A registry that does not answer is no fault of the record: its partition stays paused.
+                self._retry_at[schema_id] = now + _RETRY_SECONDS
+                log(Event.REGISTRY_FAILED, kind=error.kind, schema_id=schema_id, stream=self._context.name)
+
+    def _fetch(self, schema_id: int) -> ReadyPlan | RefusedPlan:
+        """Fetch, check, compile and register one schema. Runs in the fetching thread."""
+        if self._registry is None:
+            raise RegistryError("not_found", "this stream has no registry")
+        registered = self._registry.schema_by_id(schema_id)
+        subjects = {subject for subject, _version in self._registry.subjects_of(schema_id)}
+        if subjects and self._subject not in subjects:
+            return RefusedPlan(Reason.SCHEMA_FOREIGN, self._monotonic(), FORGET_SECONDS)
+        try:
+            planned = plan_schema(self._context, source_schema(registered, self._subject))
+            return self._ready(planned)
+        except SchemaError as error:
+            log(Event.SCHEMA_REFUSED, stream=self._context.name, schema_id=schema_id, field_path=error.path)
+            return RefusedPlan(Reason.SCHEMA_REFUSED, self._monotonic())
+
+    def _ready(self, planned: PlannedSchema) -> ReadyPlan:
+        # A field without a class is dropped while running: a producer must not stop a topic by adding a field.
+        problems = [
+            problem
+            for problem in planned.compiled.problems
+            if problem.severity == "error" and problem.rule != "unclassified-field"
+        ]
+        if problems:
+            raise SchemaError(problems[0].message, problems[0].path)
+        if planned.compiled.plan.unclassified:
+            self._on_unclassified(len(planned.compiled.plan.unclassified))
+        bound = self._engine.bind(planned.compiled.plan)
+        ids = []
+        for output in bound.outputs:
+            if output.derived is None or self._registry is None or self._context.stream.source.format == "json":
+                ids.append(NO_ID)
+                continue
+            subject = f"{output.output.topic}-value"
+            kind: Kind = "AVRO" if planned.compiled.plan.format == "avro" else "JSON"
+            if self._register:
+                ids.append(register_derived(self._registry, subject, output.derived.text, kind))
+            else:
+                ids.append(self._registry.lookup(subject, output.derived.text, kind))
+        return ReadyPlan(bound, tuple(ids))
+
+
+def register_derived(registry: Registry, subject: str, text: str, kind: Kind) -> int:
+    """Register a derived schema at the compatibility level that its shape promises, and return its id.
+
+    Raises:
+        RegistryError: ``incompatible`` if the registry refuses it as a next version, or another kind.
+    """
+    if not registry.versions(subject):
+        registry.set_compatibility(subject, COMPATIBILITY)
+    return registry.register(subject, text, kind)
+
+
+def source_schema(registered: RegisteredSchema, subject: str) -> SourceSchema:
+    """Return a registered schema as the planner takes it."""
+    return SourceSchema(
+        registered.text,
+        f"{subject} (id {registered.id})",
+        registered.id,
+        dict(registered.references),
+        dict(registered.metadata_tags),
+    )

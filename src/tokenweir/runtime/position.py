@@ -1,0 +1,52 @@
+"""The consent position in the metadata of committed offsets: ``tw1;<topic-id>;<policy-digest>;<k>:<offset>,…``.
+
+Whoever takes a partition over learns from it how much consent was applied when its last record was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+PREFIX: Final = "tw1"
+MAX_BYTES: Final = 4095
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentPosition:
+    """Next offset to apply per partition of one incarnation of the consent topic, under one policy."""
+
+    topic_id: str
+    policy_digest: str
+    offsets: Mapping[int, int]
+
+    def encode(self) -> str:
+        """Return the metadata text.
+
+        Raises:
+            ValueError: if it is longer than the 4,095 bytes that brokers store by default.
+        """
+        offsets = ",".join(f"{partition}:{offset}" for partition, offset in sorted(self.offsets.items()))
+        text = f"{PREFIX};{self.topic_id};{self.policy_digest};{offsets}"
+        if len(text) > MAX_BYTES:
+            raise ValueError("the consent position does not fit the offset metadata; use fewer consent partitions")
+        return text
+
+    @classmethod
+    def parse(cls, text: str) -> ConsentPosition | None:
+        """Return the position that a metadata text holds, or None where it is missing or was written by others."""
+        parts = text.split(";")
+        if len(parts) != 4 or parts[0] != PREFIX:
+            return None
+        offsets: dict[int, int] = {}
+        for entry in parts[3].split(",") if parts[3] else []:
+            partition, _, offset = entry.partition(":")
+            if not (partition.isdecimal() and offset.isdecimal()):
+                return None
+            offsets[int(partition)] = int(offset)
+        return cls(parts[1], parts[2], offsets)
+
+    def covers(self, required: Mapping[int, int]) -> bool:
+        """Return whether this position is at or past ``required`` in every component."""
+        return all(self.offsets.get(partition, 0) >= offset for partition, offset in required.items())

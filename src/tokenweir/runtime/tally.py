@@ -1,0 +1,89 @@
+"""What a worker counts: each number only once its transaction is committed, so that a retried batch counts once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from tokenweir.core.outcome import Outcome
+from tokenweir.runtime.status import ChildState, StatusWriter
+from tokenweir.telemetry import metrics
+from tokenweir.telemetry.metrics import TransactionOutcome
+from tokenweir.telemetry.slots import SlotWriter
+
+
+class Tally:
+    """Counts for one worker, into its slot file, and gives its life signs."""
+
+    def __init__(self, slot: SlotWriter, status: StatusWriter, stream: str, audiences: Sequence[str]) -> None:
+        self._slot = slot
+        self._status = status
+        self._stream = stream
+        self._audiences = audiences
+        self._shown: set[int] = set()
+
+    def heartbeat(self) -> None:
+        """Say that the loop turns."""
+        self._status.beat()
+
+    def state(self, state: ChildState) -> None:
+        """Say how far the worker has come."""
+        self._status.state(state)
+
+    def committed(
+        self,
+        *,
+        outcomes: Sequence[Sequence[Outcome]],
+        timestamps_ms: Sequence[int],
+        now_ms: int,
+        duration_seconds: float,
+    ) -> None:
+        """Count a committed batch: its records, their fates, rejections and fields, and their ages."""
+        slot, stream = self._slot, self._stream
+        slot.add(slot.index(metrics.RECORDS_CONSUMED, stream), len(outcomes))
+        fates: Counter[tuple[str, str]] = Counter()
+        reasons: Counter[str] = Counter()
+        fields: Counter[tuple[str, str]] = Counter()
+        for entries in outcomes:
+            for audience, outcome in zip(self._audiences, entries, strict=True):
+                fates[audience, outcome.fate.value] += 1
+                if outcome.reason is not None:
+                    reasons[outcome.reason.value] += 1
+                for treated, count in outcome.treated.items():
+                    fields[audience, treated.value] += count
+        for (audience, fate), count in fates.items():
+            slot.add(slot.index(metrics.RECORDS, stream, audience, fate), count)
+        for reason, count in reasons.items():
+            slot.add(slot.index(metrics.REJECTIONS, stream, reason), count)
+        for (audience, treatment), count in fields.items():
+            slot.add(slot.index(metrics.FIELDS, stream, audience, treatment), count)
+        slot.observe(slot.index(metrics.BATCH_DURATION), duration_seconds)
+        ages = Counter(max(now_ms - timestamp_ms, 0) // 100 for timestamp_ms in timestamps_ms)
+        for tenths, count in ages.items():
+            slot.observe(slot.index(metrics.EVENT_AGE), tenths / 10, count)
+        self.transaction(TransactionOutcome.COMMITTED)
+
+    def transaction(self, outcome: TransactionOutcome) -> None:
+        """Count a transaction by how it ended."""
+        self._slot.add(self._slot.index(metrics.TRANSACTIONS, outcome.value))
+
+    def registry_error(self, kind: str) -> None:
+        """Count a failed request to the registry."""
+        self._slot.add(self._slot.index(metrics.REGISTRY_ERRORS, kind))
+
+    def unclassified(self, fields: int) -> None:
+        """Show how many fields without a class the schemas of the stream have."""
+        self._slot.set(self._slot.index(metrics.UNCLASSIFIED_FIELDS, self._stream), fields)
+
+    def staleness(self, seconds: float) -> None:
+        """Show how stale consent is as this worker sees it."""
+        self._slot.set(self._slot.index(metrics.CONSENT_STALENESS), seconds)
+
+    def lag(self, records: Mapping[int, int]) -> None:
+        """Show how far each owned partition is behind; partitions that are no longer owned are no longer shown."""
+        self._slot.ensure(metrics.lag_series(self._stream, records))
+        for partition in self._shown - records.keys():
+            self._slot.unset(self._slot.index(metrics.CONSUMER_LAG, self._stream, str(partition)))
+        for partition, count in records.items():
+            self._slot.set(self._slot.index(metrics.CONSUMER_LAG, self._stream, str(partition)), max(count, 0))
+        self._shown = set(records)

@@ -1,0 +1,1 @@
+"""What operators see: metrics, the counters that processes share, logs and the admin port."""
