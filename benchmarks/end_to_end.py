@@ -1,4 +1,4 @@
-"""B5: end to end with exactly-once on a real broker. The gateway with one and two workers, and a mirror that only copies.
+"""B5: end to end, exactly once, on a real broker: the gateway with one and two workers, and a mirror that only copies.
 
 Broker, registry and gateway share the machine, so the rates are low and the ratios are what counts.
 """
@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from tests.support.rig import KafkaBroker, Registry
 
 from benchmarks import workload
-from tests.support.rig import KafkaBroker, Registry
 
 _EVENTS: Final = 60_000
 _SUBJECTS: Final = 20_000
@@ -160,6 +161,6 @@ def _measure(bootstrap: str, group: str, process: subprocess.Popen[bytes]) -> fl
         if done and first is None:
             first = (time.monotonic(), done)
         if done >= end and first is not None:
-            return (end - first[1]) / (time.monotonic() - first[0])
+            return float(end - first[1]) / (time.monotonic() - first[0])
         time.sleep(0.1)
     raise RuntimeError(f"the gateway did not finish within {_LIMIT_SECONDS} s (exit {process.poll()}, {os.getpid()})")

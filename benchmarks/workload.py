@@ -13,7 +13,7 @@ POLICY: Final = """\
 version: 1
 purposes:
   email_marketing: {title: Offers by e-mail, basis: consent, retention_days: 3650}
-  service_analytics: {title: How the service is used, basis: legitimate_interest, assessment: LIA-1, retention_days: 3650}
+  service_analytics: {title: Service, basis: legitimate_interest, assessment: LIA-1, retention_days: 3650}
 subjects:
   customer: {class: id.customer, form: {digits: 10}}
 classes:

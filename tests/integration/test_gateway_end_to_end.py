@@ -159,14 +159,14 @@ class Proof:
         }
 
     def _kill_workers(self, feeder: Feeder) -> None:
-        """Kill workers at random moments of the flow, the last ones before all is written."""
+        """Kill workers at random moments while events are written."""
         dice = random.Random(self.scale.seed)
         duration = self.scale.events / self.scale.per_second
-        moments = sorted(time.monotonic() + dice.uniform(0.02, 0.98) * duration for _ in range(self.scale.kills))
+        moments = sorted(time.monotonic() + dice.uniform(0.02, 0.9) * duration for _ in range(self.scale.kills))
         for moment in moments:
             time.sleep(max(0.0, moment - time.monotonic()))
             until(lambda: self.gateway.kill_a_worker(dice), 60, "there is a worker to kill", 0.05)
-        assert feeder.writing or not moments
+            assert feeder.writing, "the last kills came too late"
 
     def judge(self, concurrent: Capture, final: Capture) -> list[Violation]:
         """Return everything that is wrong with what the readers saw and with the counters."""
@@ -290,7 +290,6 @@ def _check_that_it_means_something(ledger: Ledger, numbers: Numbers) -> None:
     assert numbers.sanitized + numbers.withheld + numbers.rejected == numbers.pairs == 2 * len(ledger.records)
     assert min(numbers.sanitized, numbers.withheld) > numbers.pairs / 10
     assert numbers.rejected > numbers.pairs / 500
-    assert numbers.racing < numbers.pairs / 5
     assert numbers.canaries > 7 * numbers.events
 
 
@@ -307,3 +306,5 @@ def test_ten_kills_lose_double_reorder_and_leak_nothing(prove: Callable[[Scale],
     proof = prove(Scale(seed=12, events=100_000, customers=20_000, kills=10, per_second=2_500))
 
     _prove(proof)
+    # All other fates are exact. Changes of the last seconds race with what is written before the bound has passed.
+    assert proof.numbers.racing < proof.numbers.pairs / 5

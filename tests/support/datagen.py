@@ -185,7 +185,7 @@ class AvroGenerator:
         number = iteration["start"] + step * iteration.get("step", 1)
         return str(number) if kind == "string" else number
 
-    def _made(self, kind: str, schema: Json, properties: Json, depth: int) -> Json:
+    def _made(self, kind: str, schema: Json, properties: Json, depth: int) -> Json:  # noqa: PLR0911 - a type each
         match kind:
             case "record":
                 return {field["name"]: self._value(_field(field), depth + 1) for field in schema["fields"]}

@@ -77,7 +77,8 @@ class Example:
     def consent(self) -> ConsentLines:
         """Return the decisions."""
         path = self.path("consent.jsonl")
-        return ConsentLines.read(path.read_text("utf-8"), str(path), NOW_MS)
+        types = self.workspace().policy.policy.subjects
+        return ConsentLines.read(path.read_text("utf-8"), str(path), NOW_MS, types)
 
 
 EXAMPLES: Final = (

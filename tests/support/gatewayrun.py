@@ -33,6 +33,8 @@ _PRODUCER: Final[dict[str, Any]] = {
     "log_level": 0,
 }
 _SCRAPE_SECONDS: Final = 0.5
+_BURST: Final = 20
+"""Events that are written at once."""
 
 
 class GatewayRun:
@@ -268,11 +270,17 @@ class Feeder:
                 self._write_change(*upcoming)
                 upcoming = next(changes, None)
             self._write(record, raw)
-            if record.number % 50 == 0:
+            if record.number % _BURST == 0:
                 self._consent.poll(0)
-                self._events.poll(max(0.0, started + record.number / self._per_second - time.monotonic()))
+                self._poll_until(started + record.number / self._per_second)
         self._finish(self._consent)
         self._finish(self._events)
+
+    def _poll_until(self, seconds: float) -> None:
+        """Serve deliveries until a time; one call of poll ends with the first of them."""
+        self._events.poll(0)
+        while (rest := seconds - time.monotonic()) > 0:
+            self._events.poll(rest)
 
     def _write(self, record: InputRecord, raw: Raw) -> None:
         record.written_seconds = time.monotonic()

@@ -124,12 +124,21 @@ def test_a_leak_over_the_border_of_two_pieces_of_a_file_is_found_once(
     """Files are read in pieces that overlap."""
     monkeypatch.setattr("tests.support.scan._CHUNK_BYTES", 8192)
     path = tmp_path / "state.bin"
-    path.write_bytes(b"\0" * 8185 + TEXT.encode() + b"\0" * 9000)
+    path.write_bytes(b"." * 8185 + TEXT.encode() + b"." * 9000)
 
     hits = scanner.scan_file(path)
 
     assert [hit.position for hit in hits] == [8185, 8185 + len(TEXT) - len(MARKER)]
     assert scanner.searched_bytes == path.stat().st_size
+
+
+def test_zeros_at_the_end_of_a_file_are_passed_over(scanner: CanaryScanner, tmp_path: Path) -> None:
+    """The long zero tail of an index is not searched, and what stands before it is."""
+    path = tmp_path / "00000000000000000000.timeindex"
+    path.write_bytes(b"\0" * 9000 + TEXT.encode() + bytes(1_000_000))
+
+    assert scanner.scan_file(path)
+    assert scanner.searched_bytes == 9000 + len(TEXT)
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenweir.adapters.keysource import describe_keyset
 from tokenweir.adapters.registry import Registry
-from tokenweir.config import Config, load_config
+from tokenweir.config import Config, config_from_environment, load_config
 from tokenweir.core.compiler import StreamContext
 from tokenweir.core.keys import FIRST_EPOCH
 from tokenweir.core.librdkafka import check_properties
@@ -61,6 +61,17 @@ class Workspace:
             raise UsageError("this needs a configuration: --config tokenweir.yaml")
         return open_registry(self.config)
 
+    def dead_letter_topic(self, stream: str) -> str:
+        """Return where rejected records of a stream are reported.
+
+        Raises:
+            UsageError: if there is no configuration.
+        """
+        if self.config is None:
+            raise UsageError("this needs a configuration: --config tokenweir.yaml")
+        source = self.policy.policy.streams[stream].source.topic
+        return self.config.dead_letters.topic.replace("{source}", source)
+
     def context(self, stream: str) -> StreamContext:
         """Return what planning a stream needs; epochs come from the keyset's public part, so that no KEK is needed.
 
@@ -107,14 +118,14 @@ class Workspace:
             raise FindingsError(self.findings)
 
 
-def open_config(path: Path, environ: Mapping[str, str]) -> Config:
-    """Load a configuration with all its checks.
+def open_config(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """Load a configuration with all its checks; without a path from the environment alone.
 
     Raises:
         FindingsError: with every finding.
         FileFormatError: if it cannot be read.
     """
-    config = load_config(path, environ)
+    config = config_from_environment(environ) if path is None else load_config(path, environ)
     findings = [
         config.finding(("kafka", "properties", problem.key), "kafka-property", f"'{problem.key}' {problem.problem}", problem.remedy)
         for problem in check_properties(config.kafka.plain_properties())
@@ -138,8 +149,14 @@ def open_workspace(
     path = policy_path or (None if config is None else config.policy.file)
     if path is None:
         raise UsageError("name a configuration (--config) or a policy (--policy)")
+    path = shown(path)
     loaded, warnings = load_and_check(read_text(path), str(path))
     return Workspace(loaded, path.parent, config, list(warnings))
+
+
+def shown(path: Path) -> Path:
+    """Return a path as people and CI systems want to see it: relative, where it is below the working directory."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def schema_file(path: Path) -> SourceSchema:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tokenweir.core.paths import Step, StepKind, format_steps, parse_path
@@ -152,16 +152,15 @@ class _Avro:
             shape = self._named(source, {"type": "enum", "symbols": list(source.symbols)})
             return Node(Kind.ENUM, name=_name_of(shape), symbols=source.symbols), shape
         described: dict[str, Any] = {"type": source.kind.value}
+        attributes = {name: source.attributes[name] for name in ("precision", "scale") if name in source.attributes}
         if source.logical:
-            described["logicalType"] = source.logical
-            described.update(
-                {name: source.attributes[name] for name in ("precision", "scale") if name in source.attributes}
-            )
+            described |= {"logicalType": source.logical, **attributes}
+        shape: Any = described if source.logical else source.kind.value
+        node = Node(source.kind, logical=source.logical, attributes=attributes)
         if source.kind is Kind.FIXED:
-            described["size"] = source.size
-            shape = self._named(source, described)
-            return Node(Kind.FIXED, name=_name_of(shape), size=source.size), shape
-        return Node(source.kind), described if source.logical else source.kind.value
+            shape = self._named(source, {**described, "size": source.size})
+            node = replace(node, name=_name_of(shape), size=source.size)
+        return node, shape
 
     def _named(self, source: Node, body: dict[str, Any]) -> Any:  # noqa: ANN401 - a name or a definition
         """Return the definition of a named type, or its name where the same is defined already.

@@ -87,7 +87,7 @@ class ProgramBuilder:
     def _value(self, out: Out, *, nullable: bool) -> tuple[Collect | None, Transform]:
         """Return the closures of a place; ``nullable`` wraps what is no union as the second branch of one."""
         if not isinstance(out, Leaf) and out.gate is not None and self._action(out.gate) is None:
-            return None, self._count(_WITHHELD, GONE)
+            return None, self._withheld
         if isinstance(out, UnionOut):
             return self._union(out, nullable=nullable)
         match out:
@@ -101,19 +101,16 @@ class ProgramBuilder:
                 collect, transform = self._map(out)
         return collect, _nullable(transform) if nullable else transform
 
-    def _count(self, treated: int, result: Value) -> Transform:
-        counts = self._counts
-
-        def transform(_value: Value) -> Value:
-            counts[treated] += 1
-            return result
-
-        return transform
+    def _withheld(self, value: Value) -> Value:
+        # Of a null there is nothing to withhold; the field is gone all the same.
+        if value is not None:
+            self._counts[_WITHHELD] += 1
+        return GONE
 
     def _leaf(self, out: Leaf) -> tuple[Collect | None, Transform]:
         action = self._action(out.rules)
         if action is None:
-            return None, self._count(_WITHHELD, GONE)
+            return None, self._withheld
         if action.kind == "keep":
             counts = self._counts
 

@@ -200,7 +200,7 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
         max_output_bytes=int(config.kafka.client_properties().get("message.max.bytes", 1_000_000)),
         on_fault=lambda error: log(Event.ENGINE_FAILED, error=error, stream=stream),
     )
-    plans, outputs = _plans(gateway, loaded, registry, engine, stream, tally)
+    plans, outputs = _plans(gateway, loaded, registry, engine=engine, stream=stream, tally=tally)
     properties = config.kafka.client_properties()
     id_key, mac_key = keyset.consent_store_keys()
     transactional_id = gateway.transactional_id(stream, spec.slot)
@@ -236,7 +236,7 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
 
 
 def _plans(  # noqa: PLR0913 - what plans are made from
-    gateway: Gateway, loaded: LoadedPolicy, registry: Registry, engine: ReferenceEngine, stream: str, tally: Tally
+    gateway: Gateway, loaded: LoadedPolicy, registry: Registry, *, engine: ReferenceEngine, stream: str, tally: Tally
 ) -> tuple[PlanCache, list[str]]:
     """Return the plans of every known schema version, and the topics of the outputs.
 

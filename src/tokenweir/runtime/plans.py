@@ -6,6 +6,7 @@ yet is fetched by a thread of its own while its partition is paused.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ COMPATIBILITY = "FULL_TRANSITIVE"
 #: How long an id that the registry does not know, or knows for another topic, is rejected without asking again.
 FORGET_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
+#: Waits between attempts to register after a conflict; a schema that is incompatible indeed costs all of them once.
+_CONFLICT_PAUSES_SECONDS = (0.05, 0.2, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +204,23 @@ def register_derived(registry: Registry, subject: str, text: str, kind: Kind) ->
     Raises:
         RegistryError: ``incompatible`` if the registry refuses it as a next version, or another kind.
     """
-    if not registry.versions(subject):
-        registry.set_compatibility(subject, COMPATIBILITY)
-    return registry.register(subject, text, kind)
+    for pause_seconds in (*_CONFLICT_PAUSES_SECONDS, None):
+        try:
+            if not registry.versions(subject):
+                registry.set_compatibility(subject, COMPATIBILITY)
+            return registry.register(subject, text, kind)
+        except RegistryError as error:
+            # Registries answer a conflict, as for an incompatible schema, also where another worker makes the same
+            # registry subject at this moment. Then the schema is there, or is there in a moment.
+            if error.kind != "incompatible" or pause_seconds is None:
+                raise
+        try:
+            return registry.lookup(subject, text, kind)
+        except RegistryError as error:
+            if error.kind != "not_found":
+                raise
+        time.sleep(pause_seconds)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def source_schema(registered: RegisteredSchema, subject: str) -> SourceSchema:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from confluent_kafka import Message
 
@@ -48,10 +48,6 @@ _MAX_SAME_ABORTS = 3
 def is_fenced(fault: KafkaFault) -> bool:
     """Return whether another producer has taken the transactional id."""
     return fault.code in {"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED"}
-
-
-def _bytes(header: str | bytes | None) -> bytes | None:
-    return header.encode() if isinstance(header, str) else header
 
 
 class Clock(Protocol):
@@ -480,10 +476,9 @@ class Worker:
         _kind, timestamp_ms = message.timestamp()
         if timestamp_ms < 0:
             timestamp_ms = self._clock.now_ms()
-        headers = message.headers()
-        return Record(
-            value, message.key(), timestamp_ms, [(str(name), _bytes(header)) for name, header in headers or ()]
-        )
+        # A received record always has a list; the mapping and text that the library's types allow are for producing.
+        headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+        return Record(value, message.key(), timestamp_ms, headers)
 
     def _pause(self, partition: Partition, offset: int, schema_id: int) -> None:
         self._plans.request(schema_id)

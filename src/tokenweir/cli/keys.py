@@ -1,0 +1,109 @@
+"""``tokenweir keys``: the keyset from which tokens are made."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from tokenweir.cli import verbs
+from tokenweir.cli.console import out_json, table, talk
+from tokenweir.cli.options import ConfigOption, Format, FormatOption, PolicyOption, config_path
+from tokenweir.errors import UsageError
+
+if TYPE_CHECKING:
+    from tokenweir.core.policy.loader import LoadedPolicy
+
+KeysOption = Annotated[
+    Path | None,
+    typer.Option("--keys", metavar="DIR", help="DIR/keyset.json and DIR/kek.key. Default: what the configuration names."),
+]
+
+
+class KeyFiles(NamedTuple):
+    """The keyset, and the key that encrypts it."""
+
+    keyset: Path
+    kek: Path
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    verbs.add(group, init, "tokenweir keys init -c tokenweir.yaml", "tokenweir keys init --keys keys --policy policy.yaml")
+    verbs.add(group, list_keys, "tokenweir keys list", "tokenweir keys list --keys keys --format json", name="list")
+    app.add_typer(group, name="keys", help="Make and show the keyset from which tokens are made.")
+
+
+def init(
+    config: ConfigOption = None,
+    keys: KeysOption = None,
+    policy: PolicyOption = None,
+) -> None:
+    """Make what is missing: the key that encrypts the keyset, the keyset, and a root for every key domain of the policy.
+
+    No key that exists is ever replaced, so this may be run again after the policy got a new audience. Keep a copy of
+    both files in different places: without them no token can be made again.
+    """
+    from tokenweir.adapters.keysource import describe_keyset, init_keyset  # noqa: PLC0415 - slow to import.
+    from tokenweir.runtime.sources import key_domains  # noqa: PLC0415 - as above.
+
+    files = _files(config, keys)
+    policy = policy or (Path("policy.yaml") if keys is not None and Path("policy.yaml").is_file() else None)
+    domains = key_domains(_policy(config, policy))
+    before = {row.domain for row in describe_keyset(files.keyset)} if files.keyset.exists() else set()
+    made_kek = not files.kek.exists()
+    init_keyset(files.keyset, files.kek, domains, datetime.now(UTC))
+    made = [row.domain for row in describe_keyset(files.keyset) if row.domain not in before]
+    if made_kek:
+        talk(f"made {files.kek}: the key that encrypts the keyset, readable by you only; keep a copy elsewhere")
+    talk(f"{files.keyset}: {_made(made)}", style="green")
+
+
+def _made(domains: list[str]) -> str:
+    if not domains:
+        return "nothing was missing"
+    return f"made root{'' if len(domains) == 1 else 's'} for key domain{'' if len(domains) == 1 else 's'} {', '.join(domains)}"
+
+
+def list_keys(config: ConfigOption = None, keys: KeysOption = None, format_: FormatOption = Format.TEXT) -> None:
+    """Show the roots of the keyset, one for each key domain and epoch. No secret is read or shown."""
+    from tokenweir.adapters.keysource import describe_keyset  # noqa: PLC0415 - slow to import; --help does not need it.
+
+    rows = describe_keyset(_files(config, keys).keyset)
+    if format_ is Format.JSON:
+        out_json({"format_version": 1, "keys": [asdict(row) for row in rows]})
+    else:
+        table(
+            ["key domain", "epoch", "status", "made"],
+            [[row.domain, str(row.epoch), row.status, row.created_at] for row in rows],
+        )
+
+
+def _files(config: Path | None, keys: Path | None) -> KeyFiles:
+    """Return the files that the options name.
+
+    Raises:
+        UsageError: neither a configuration nor a directory is named, or both are.
+    """
+    from tokenweir.app.workspace import open_config  # noqa: PLC0415 - slow to import; --help does not need it.
+    from tokenweir.runtime.gateway import keyset_path  # noqa: PLC0415 - as above.
+
+    if keys is not None:
+        return KeyFiles(keys / "keyset.json", keys / "kek.key")
+    path = config_path(config)
+    if path is None:
+        raise UsageError("name a configuration (--config) or a directory (--keys)")
+    opened = open_config(path, os.environ)
+    return KeyFiles(keyset_path(opened), opened.keys.kek.file)
+
+
+def _policy(config: Path | None, policy: Path | None) -> LoadedPolicy:
+    """Return the policy whose key domains are wanted."""
+    from tokenweir.app.workspace import open_workspace  # noqa: PLC0415 - slow to import; --help does not need it.
+
+    return open_workspace(config_path=config_path(config, policy), policy_path=policy, environ=os.environ).policy

@@ -1,0 +1,64 @@
+"""Runs files through the path of ``tokenweir sanitize`` and reads back what it wrote."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import fastavro
+
+from tokenweir.app.consentlines import ConsentLines
+from tokenweir.app.files import Outputs
+from tokenweir.app.sanitize import Report, Sanitizer
+from tokenweir.app.workspace import Workspace
+from tokenweir.core.keys import Keyset
+from tokenweir.core.planning import SourceSchema
+from tokenweir.runtime.sources import stream_context
+
+
+@dataclass(frozen=True, slots=True)
+class Sanitized:
+    """The report, and by audience the files that were written."""
+
+    report: Report
+    files: dict[str, list[Path]]
+
+    def lines(self, audience: str) -> list[bytes]:
+        """Return the records of an audience's JSON lines."""
+        return [line for path in self.files[audience] for line in path.read_bytes().splitlines()]
+
+    def containers(self, audience: str) -> list[tuple[Any, list[Any]]]:
+        """Return schema and records of an audience's containers, decoded by fastavro with the schema they carry."""
+        found = []
+        for path in self.files[audience]:
+            reader = fastavro.reader(io.BytesIO(path.read_bytes()))
+            found.append((reader.writer_schema, list(reader)))
+        return found
+
+
+def sanitize(
+    workspace: Workspace,
+    stream: str,
+    files: Sequence[Path],
+    directory: Path,
+    *,
+    keyset: Keyset,
+    consent: ConsentLines,
+    now_ms: int,
+    schema: SourceSchema | None = None,
+) -> Sanitized:
+    """Sanitize files into a directory, for all audiences of the stream; a fault of the engine is raised."""
+    context = stream_context(workspace.policy, stream, keyset)
+    audiences = [output.audience for output in context.stream.outputs]
+    names = [str(path) for path in files]
+    sanitizer = Sanitizer(workspace, context, audiences, keyset, consent, schema=schema, now_ms=now_ms, on_fault=_raise)
+    with Outputs(f"{directory}/", audiences, names) as outputs:
+        sanitizer.run(names, outputs)
+        return Sanitized(sanitizer.report, {audience: list(paths) for audience, paths in outputs.written.items()})
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
