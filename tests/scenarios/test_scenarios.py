@@ -2,8 +2,8 @@
 
 A file has one policy, one schema in Avro and cases. Each case has a record (that of the file with ``change`` laid over
 it and ``without`` some fields), consent lines, a clock, and what every audience gets. ``token(entry: value)`` stands
-for the token that the value has for that audience, ``number(entry: value)`` for the same in an integer field. Every case runs through Avro and through the JSON Schema of the
-same records, unless the file says ``formats``.
+for the token that the value has for that audience, ``number(entry: value)`` for the same in an integer field. Every
+case runs through Avro and through the JSON Schema of the same records, unless the file says ``formats``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _EXPECT_KEYS = {"fate", "reason", "at", "key", "fields", "exactly", "absent", "t
 Document = dict[str, Any]
 Value = Any
 
+_START = "2026-11-22T10:00:00Z"
+
 
 def _files() -> list[tuple[str, Document]]:
     loader = YAML(typ="safe", pure=True)
@@ -53,10 +55,10 @@ def _cases() -> Iterator[Any]:
 def test_scenario(scenario: Document, case: Document, format_: str) -> None:
     """Each audience gets exactly what the case says."""
     stream = _rig(scenario, format_, case.get("max_output_bytes", 1_000_000))
-    now_ms = _milliseconds(case.get("now", scenario.get("now", "2026-11-22T10:00:00Z")))
-    consent = case.get("consent", scenario.get("consent", []))
+    settings: Document = {"now": _START, "consent": [], "record": {}, **scenario, **case}
+    now_ms = _milliseconds(settings["now"])
 
-    outcomes = stream.one(_record(scenario, case, format_, now_ms), consent, now_ms)
+    outcomes = stream.one(_record(settings, format_, now_ms), settings["consent"], now_ms)
 
     assert case["expect"].keys() == outcomes.keys(), "a case speaks of every audience"
     for audience, expected in case["expect"].items():
@@ -64,25 +66,22 @@ def test_scenario(scenario: Document, case: Document, format_: str) -> None:
 
 
 def _rig(scenario: Document, format_: str, max_output_bytes: int) -> Rig:
-    schema = scenario["schema"] if isinstance(scenario["schema"], dict) else json.loads(scenario["schema"])
-    policy: str = scenario["policy"]
+    policy, schema = scenario["policy"], scenario["schema"]
     if format_ == "json":
         policy, schema = policy.replace("format: avro", "format: json_schema"), json_schema_of(schema)
     return rig(policy, json.dumps(schema), max_output_bytes=max_output_bytes)
 
 
-def _record(scenario: Document, case: Document, format_: str, now_ms: int) -> Record:
-    document = {**case.get("record", scenario.get("record", {})), **case.get("change", {})}
-    document = {name: value for name, value in document.items() if name not in case.get("without", [])}
+def _record(settings: Document, format_: str, now_ms: int) -> Record:
+    document = {**settings["record"], **settings.get("change", {})}
+    document = {name: value for name, value in document.items() if name not in settings.get("without", [])}
     value = None
-    if not case.get("tombstone", False):
-        value = avro_encode(scenario["schema"], document) if format_ == "avro" else json.dumps(document).encode()
-    headers = [(name, None if text is None else text.encode()) for name, text in case.get("headers", [])]
-    stamp = case.get("timestamp", scenario.get("timestamp"))
-    key = case.get("key")
-    return Record(
-        value, None if key is None else key.encode(), now_ms if stamp is None else _milliseconds(stamp), headers
-    )
+    if not settings.get("tombstone", False):
+        value = avro_encode(settings["schema"], document) if format_ == "avro" else json.dumps(document).encode()
+    headers = [(name, None if text is None else text.encode()) for name, text in settings.get("headers", [])]
+    key = settings.get("key")
+    timestamp_ms = _milliseconds(settings["timestamp"]) if "timestamp" in settings else now_ms
+    return Record(value, None if key is None else key.encode(), timestamp_ms, headers)
 
 
 def _check(stream: Rig, audience: str, outcome: Outcome, expected: Document) -> None:

@@ -1,4 +1,4 @@
-"""Reads whole topics, at the end or all the time, and decodes what the outputs hold with the schemas of the registry."""
+"""Reads whole topics, at the end or all the time, and decodes them with the schemas that the registry has."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import fastavro
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # Not in its stub's __all__.
 from tests.support.oracle import Violation
 from tests.support.outputs import DeadLetter, Sanitized
 
@@ -83,11 +83,9 @@ class TopicReader:
         self._consumer.close()
 
 
-def _captured(message: Message, now_seconds: float) -> Captured:
-    headers = tuple((name, value) for name, value in message.headers() or ())
-    return Captured(
-        message.offset() or 0, message.key(), message.value(), message.timestamp()[1], headers, now_seconds  # type: ignore[arg-type]  # Keys and values are bytes without deserializers.
-    )
+def _captured(message: Message[bytes, bytes], now_seconds: float) -> Captured:
+    headers = tuple(cast("list[tuple[str, bytes | None]]", message.headers() or []))
+    return Captured(message.offset() or 0, message.key(), message.value(), message.timestamp()[1], headers, now_seconds)
 
 
 def read_to_end(bootstrap: str, topics: Mapping[str, int], isolation: str, timeout_seconds: float = 60) -> Capture:
@@ -162,16 +160,29 @@ def compare_captures(first: Capture, second: Capture) -> list[Violation]:
     return violations
 
 
-def open_transactions(bootstrap: str, topics: Mapping[str, int]) -> list[Place]:
-    """Return the partitions whose last stable offset is not their end."""
-    places = [(topic, partition) for topic, count in topics.items() for partition in range(count)]
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    request = {TopicPartition(*place): OffsetSpec.latest() for place in places}
-    ends = []
-    for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
-        answer = admin.list_offsets(request, isolation_level=level, request_timeout=10)
-        ends.append({(at.topic, at.partition): future.result(20).offset for at, future in answer.items()})
-    return [place for place in places if ends[0][place] != ends[1][place]]
+class TransactionWatch:
+    """Shows which partitions hold records of a transaction that is neither committed nor aborted."""
+
+    def __init__(self, bootstrap: str, topics: Mapping[str, int]) -> None:
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        places = [(topic, partition) for topic, count in topics.items() for partition in range(count)]
+        self._request = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]  # Untyped there.
+
+    def open(self) -> dict[Place, int]:
+        """Return the last stable offset of every partition that has one below its end."""
+        stable = self._ends(IsolationLevel.READ_COMMITTED)
+        ends = self._ends(IsolationLevel.READ_UNCOMMITTED)
+        return {place: offset for place, offset in stable.items() if offset < ends[place]}
+
+    def held(self, seconds: float) -> bool:
+        """Say whether one transaction stays open for some time."""
+        before = self.open()
+        time.sleep(seconds)
+        return any(before.get(place) == offset for place, offset in self.open().items())
+
+    def _ends(self, level: IsolationLevel) -> dict[Place, int]:
+        answer = self._admin.list_offsets(self._request, isolation_level=level, request_timeout=10)
+        return {(at.topic, at.partition): future.result(20).offset for at, future in answer.items()}
 
 
 class RegistryError(AssertionError):

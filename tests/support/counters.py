@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -17,6 +18,7 @@ Scrape = dict[Series, float]
 CONSUMED: Final = "tokenweir_records_consumed_total"
 RECORDS: Final = "tokenweir_records_total"
 REJECTIONS: Final = "tokenweir_rejections_total"
+RESTARTS: Final = "tokenweir_worker_restarts_total"
 FATES: Final = ("sanitized", "withheld", "rejected")
 
 _LINE: Final = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
@@ -39,6 +41,11 @@ def parse_metrics(text: str) -> Scrape:
 def series(name: str, **labels: str) -> Series:
     """Return the key of a sample."""
     return name, tuple(sorted(labels.items()))
+
+
+def restarts(scrape: Scrape) -> float:
+    """Return how often workers were started again."""
+    return sum(value for key, value in scrape.items() if key[0] == RESTARTS)
 
 
 def expected_counters(ledger: Ledger, found: Found) -> Scrape:
@@ -69,7 +76,7 @@ def check_counters(scrapes: Sequence[Scrape], expected: Mapping[Series, float], 
             killed in between leaves the records of one transaction uncounted. A counter is never above.
     """
     violations = []
-    for before, after in zip(scrapes, scrapes[1:], strict=False):
+    for before, after in itertools.pairwise(scrapes):
         violations += [
             Violation("counters", f"{key} fell from {value} to {after.get(key)}")
             for key, value in before.items()

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # Not in its stub's __all__.
+from tests.support.capture import TransactionWatch
 from tests.support.counters import Scrape, parse_metrics
 from tests.support.events import source_topic
 from tests.support.generator import Encoder, Raw
@@ -33,6 +34,9 @@ _PRODUCER: Final[dict[str, Any]] = {
     "log_level": 0,
 }
 _SCRAPE_SECONDS: Final = 0.5
+_FREEZES: Final = 20
+_FROZEN_SECONDS: Final = 0.15
+"""Longer than a transaction of another worker, which is not frozen, stays open."""
 _BURST: Final = 20
 """Events that are written at once."""
 
@@ -77,6 +81,7 @@ class GatewayRun:
         self.bodies: list[bytes] = []
         self.scrapes: list[Scrape] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._killed: set[int] = set()
         self._stopping = threading.Event()
         self._scraper = threading.Thread(target=self._scrape, name="scraper", daemon=True)
 
@@ -129,19 +134,37 @@ class GatewayRun:
         return (self.output_directory / "run.err").read_text(errors="replace")[-6000:]
 
     def workers(self) -> list[int]:
-        """Return the process ids of the workers that live."""
-        return [pid for pid in _descendants(self._pid) if b"worker" in _command_line(pid)]
+        """Return the process ids of the workers that live and were not killed."""
+        found = (pid for pid in _descendants(self._pid) if b"worker" in _command_line(pid))
+        return sorted(pid for pid in found if pid not in self._killed)
 
     def kill_a_worker(self, dice: random.Random) -> bool:
         """End a worker with SIGKILL; return False if there is none at the moment."""
-        workers = sorted(self.workers())
+        workers = self.workers()
+        return bool(workers) and self._kill(dice.choice(workers))
+
+    def kill_in_transaction(self, dice: random.Random, watch: TransactionWatch) -> bool:
+        """End a worker with SIGKILL while its transaction is open, or at last whatever it does; False if there is none.
+
+        The worker is frozen at random moments until one is found at which a transaction stays open while it is frozen.
+        """
+        workers = self.workers()
         if not workers:
             return False
-        try:
-            os.kill(dice.choice(workers), signal.SIGKILL)
-        except ProcessLookupError:
-            return False
-        return True
+        worker = dice.choice(workers)
+        for _ in range(_FREEZES):
+            if not _signal(worker, signal.SIGSTOP):
+                return False
+            if watch.held(_FROZEN_SECONDS):
+                return self._kill(worker)
+            _signal(worker, signal.SIGCONT)
+            time.sleep(dice.random() * _FROZEN_SECONDS)
+        return self._kill(worker)
+
+    def _kill(self, worker: int) -> bool:
+        # A process that is killed is still there for a moment, and must not be chosen again.
+        self._killed.add(worker)
+        return _signal(worker, signal.SIGKILL)
 
     def stop(self, timeout_seconds: float = 60) -> int:
         """Read the metrics once more, send SIGTERM and return the exit code."""
@@ -188,6 +211,14 @@ class GatewayRun:
             connection.close()
 
 
+def _signal(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _descendants(pid: int) -> list[int]:
     children: list[int] = []
     try:
@@ -198,11 +229,12 @@ def _descendants(pid: int) -> list[int]:
     return children + [below for child in children for below in _descendants(child)]
 
 
-def _command_line(pid: int) -> bytes:
+def _command_line(pid: int) -> list[bytes]:
+    """Return the arguments of a process; none for one that has ended and was not waited for yet."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
-        return b""
+        return []
 
 
 class Feeder:
@@ -284,10 +316,9 @@ class Feeder:
 
     def _write(self, record: InputRecord, raw: Raw) -> None:
         record.written_seconds = time.monotonic()
-        partition = {} if raw.partition is None else {"partition": raw.partition}
         note = functools.partial(self._note_place, record)
         topic = source_topic(record.stream)
-        self._events.produce(topic, raw.value, raw.key, headers=raw.headers, on_delivery=note, **partition)
+        self._events.produce(topic, raw.value, raw.key, partition=raw.partition, headers=raw.headers, on_delivery=note)
 
     def _write_change(self, change: ConsentChange, encoded: tuple[bytes, bytes]) -> None:
         key, value = encoded
@@ -344,7 +375,7 @@ class Progress:
         return [found.get(number, -1) for number in range(count)]
 
     def _ends(self, topic: str, count: int) -> Sequence[int]:
-        request = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(count)}
+        request = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(count)}  # type: ignore[no-untyped-call]  # Untyped there.
         answer = self._admin.list_offsets(request, request_timeout=10)
         ends = {at.partition: future.result(20).offset for at, future in answer.items()}
         return [ends[number] for number in range(count)]

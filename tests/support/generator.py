@@ -72,12 +72,12 @@ RARE_DEFECTS: Final[dict[str, Defect]] = {"unknown_schema": _defect("schema_unkn
 
 
 class Raw(NamedTuple):
-    """A record as it is written to a source topic; partition None leaves the choice to the key."""
+    """A record as it is written to a source topic; partition -1 leaves the choice to the key."""
 
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
-    partition: int | None
+    headers: list[tuple[str, str | bytes | None]]
+    partition: int
 
 
 def make_ledger(seed: int, *, events: int, customers: int, start_ms: int, partitions: int) -> Ledger:
@@ -100,9 +100,7 @@ def make_ledger(seed: int, *, events: int, customers: int, start_ms: int, partit
     first_ms = start_ms - 60_000 - events * EVENT_SPACING_MS
     records = _records(dice, people, first_ms)
     changes = [
-        ConsentChange(person, state)
-        for person in ids
-        if (state := _initial(dice, first_ms, events)) is not None
+        ConsentChange(person, state) for person in ids if (state := _initial(dice, first_ms, events)) is not None
     ]
     changes += _changes(dice, changing, {change.customer: change.state for change in changes}, first_ms, events)
     return Ledger(seed, records, changes, dict.fromkeys(STREAMS, partitions))
@@ -140,25 +138,25 @@ def _initial(dice: random.Random, first_ms: int, events: int) -> ConsentState | 
     long_ago = first_ms - dice.randrange(_YEAR_MS)
     during = first_ms + dice.randrange(events) * EVENT_SPACING_MS
     allow, deny = Decision("allow", long_ago), Decision("deny", long_ago)
-    kind = dice.random()
-    if kind < 0.50:
-        decisions = {EMAIL: allow, PHONE: dice.choice((allow, deny)), ANALYTICS: allow}
-        return ConsentState({name: decisions[name] for name in decisions if dice.random() < 0.9})
-    if kind < 0.65:
-        return ConsentState({EMAIL: Decision("allow", during), PHONE: Decision("allow", during - 1_000)})
-    if kind < 0.75:
-        return ConsentState({EMAIL: allow, PHONE: allow, ANALYTICS: deny})
-    if kind < 0.80:
-        return ConsentState({EMAIL: allow, EVERYTHING: Decision("deny", long_ago + 1)})
-    if kind < 0.85:
-        return ConsentState({EMAIL: Decision("allow", long_ago + 1), EVERYTHING: deny})
-    if kind < 0.87:
-        return ConsentState({EMAIL: allow, PHONE: allow}, minor=True)
-    if kind < 0.89:
-        return ConsentState(undecodable=True)
-    if kind < 0.94:
-        return ConsentState({EMAIL: deny})
-    return None
+    later_allow, later_deny = Decision("allow", long_ago + 1), Decision("deny", long_ago + 1)
+    states: list[tuple[int, ConsentState | None]] = [
+        (25, _state(email=allow, phone=allow, analytics=allow)),
+        (25, _state(email=allow, phone=deny)),
+        (15, _state(email=Decision("allow", during), phone=Decision("allow", during - 1_000))),
+        (10, _state(email=allow, phone=allow, analytics=deny)),
+        (5, _state(email=allow, everything=later_deny)),
+        (5, _state(email=later_allow, everything=deny)),
+        (5, _state(email=deny)),
+        (2, ConsentState({EMAIL: allow}, minor=True)),
+        (2, ConsentState(undecodable=True)),
+        (6, None),
+    ]
+    return dice.choices([state for _, state in states], [weight for weight, _ in states])[0]
+
+
+def _state(**decisions: Decision) -> ConsentState:
+    names = {"email": EMAIL, "phone": PHONE, "analytics": ANALYTICS, "everything": EVERYTHING}
+    return ConsentState({names[name]: decision for name, decision in decisions.items()})
 
 
 def _changes(
@@ -225,8 +223,10 @@ class Encoder:
             document["customer_id"] = self._dice.choice((None, ""))
         avro = record.stream == INTERACTIONS
         datum = (self._avro if avro else self._json)(document, record.defect, secret)
-        headers = [("trace", event.header.encode())] if self._dice.random() < _WITH_HEADER else []
-        partition = None
+        headers: list[tuple[str, str | bytes | None]] = []
+        if self._dice.random() < _WITH_HEADER:
+            headers.append(("trace", event.header.encode()))
+        partition = -1
         if self._dice.random() < _ELSEWHERE:
             partition = self._dice.randrange(self._ledger.partitions[record.stream])
         key = record.facts.customer
@@ -239,23 +239,17 @@ class Encoder:
 
     def _framed(self, record: InputRecord, datum: bytes, secret: str) -> bytes | None:
         frame = self._frames[record.stream]
-        match record.defect:
-            case "tombstone":
-                return None
-            case "bad_magic":
-                return b"\x01" + frame[1:] + datum
-            case "too_short":
-                return frame[:3]
-            case "foreign_schema":
-                return self._frames[PINGS if record.stream == INTERACTIONS else INTERACTIONS] + datum
-            case "unknown_schema":
-                return struct.pack(">bI", 0, UNKNOWN_SCHEMA_ID) + datum
-            case "truncated":
-                return frame + datum[: len(datum) // 2]
-            case "trailing":
-                return frame + datum + secret.encode()
-            case _:
-                return frame + datum
+        other = self._frames[PINGS if record.stream == INTERACTIONS else INTERACTIONS]
+        broken = {
+            "tombstone": None,
+            "bad_magic": b"\x01" + frame[1:] + datum,
+            "too_short": frame[:3],
+            "foreign_schema": other + datum,
+            "unknown_schema": struct.pack(">bI", 0, UNKNOWN_SCHEMA_ID) + datum,
+            "truncated": frame + datum[: len(datum) // 2],
+            "trailing": frame + datum + secret.encode(),
+        }
+        return broken.get(record.defect, frame + datum)
 
     def _avro(self, document: Document, defect: str, secret: str) -> bytes:
         schema: Any = self._schema

@@ -217,5 +217,3 @@ def _explains(state: ConsentState, record: InputRecord, audience: str, seen: See
     if seen is None or shape is None:
         return seen is None and shape is None
     return seen.shape.position == shape.position and seen.shape.phone in (None, shape.phone)
-
-

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tests.support.events import (
     ADS,
@@ -224,12 +224,12 @@ def _is_token(name: str, document: Document, value: Document) -> bool:
             return _CUSTOMER.fullmatch(token) is not None
 
 
-def _time_is_right(raw: int | str, value: Any, stream: str, audience: str) -> bool:
+def _time_is_right(raw: int | str, value: int | str, stream: str, audience: str) -> bool:
     if audience == CRM:
-        return bool(value == raw)
+        return value == raw
     if stream == INTERACTIONS:
-        return bool(value == raw - raw % _HOUR_MS) if isinstance(raw, int) else False
-    found = datetime.fromisoformat(value)
+        return isinstance(raw, int) and value == raw - raw % _HOUR_MS
+    found = datetime.fromisoformat(str(value))
     exact = datetime.fromisoformat(str(raw))
     return found == exact.replace(minute=0, second=0, microsecond=0)
 

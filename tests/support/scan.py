@@ -1,11 +1,11 @@
-"""Searches bytes for canaries in the encodings in which a value may leak.
+r"""Searches bytes for canaries in the encodings in which a value may leak.
 
 Three kinds of canary are searched. *Text* canaries have one marker at both ends, so that one search for the marker
 finds all of them, whole or cut. *Digits* are looked up one by one, since they can carry no marker. *Numbers* are
 searched as eight bytes in both byte orders and as decimal text.
 
 Encodings: UTF-8, UTF-16 (both byte orders), hexadecimal, Base64 and base64url (all three alignments), per cent and
-``\\u`` escapes, each in upper and lower case and reversed; digits also with separators between them. Not searched:
+``\u`` escapes, each in upper and lower case and reversed; digits also with separators between them. Not searched:
 compressed or encrypted data, and values that were cut in their middle or spread over several places.
 """
 
@@ -94,7 +94,7 @@ class CanaryScanner:
         return list(dict.fromkeys(hits))
 
     def scan_records(self, place: str, records: Iterable[Iterable[bytes | None]]) -> list[Hit]:
-        """Return everything that is found in records, each given by its parts; a position counts from an unknown start."""
+        """Return everything that is found in records, each given by its parts; positions mean little."""
         hits: list[Hit] = []
         parts: list[bytes] = []
         size = 0

@@ -28,7 +28,7 @@ from tests.support.outputs import DeadLetter, Sanitized
 
 START_MS: Final = 1_780_000_000_000
 PARTITIONS: Final = 3
-STALENESS_SECONDS: Final = 5.0
+STALENESS_SECONDS: Final = 2.0
 _SPACING_SECONDS: Final = 0.01
 _DECIDED_AFTER_SECONDS: Final = 0.05
 _SEEN_AFTER_SECONDS: Final = 0.5
@@ -94,9 +94,7 @@ def simulate(ledger: Ledger, lag_seconds: float = 0.2, seed: int = 3) -> Simulat
             if shape is None:
                 continue
             result.outputs[record.stream, audience].append(sanitize(ledger, record, audience, shape, offsets))
-            result.frontier.saw(
-                record.stream, record.partition, record.offset, decided_seconds + _SEEN_AFTER_SECONDS
-            )
+            result.frontier.saw(record.stream, record.partition, record.offset, decided_seconds + _SEEN_AFTER_SECONDS)
     return result
 
 

@@ -74,7 +74,13 @@ def test_a_planted_value_is_found_in_every_encoding(
 
 @pytest.mark.parametrize(
     "written",
-    ["4929-1738-6021-5574", "4929 1738 6021 5574", "49.29.17.38.60.21.55.74", "(492)917-3860.215/574", "00492917386021557499"],
+    [
+        "4929-1738-6021-5574",
+        "4929 1738 6021 5574",
+        "49.29.17.38.60.21.55.74",
+        "(492)917-3860.215/574",
+        "00492917386021557499",
+    ],
 )
 def test_digits_are_found_with_separators_and_inside_of_longer_runs(scanner: CanaryScanner, written: str) -> None:
     """Separators and neighbours do not hide digits."""

@@ -41,8 +41,8 @@ class ConsentLines:
         """Return what a file says; see :func:`read_lines`. ``types`` are the policy's kinds of data subject.
 
         Raises:
-            FindingsError: as :func:`read_lines`; also for an id that is not in the form that its type has in the policy:
-                it would never be found, and what it denies would be allowed.
+            FindingsError: as :func:`read_lines`; also for an id that does not have the form that its type has in the
+                policy: it would never be found, and what it denies would be allowed.
         """
         lines = cls()
         for line in read_lines(text, file, now_ms):

@@ -6,9 +6,10 @@ blocks of a count, a size, compressed datums and the marker again.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import fastavro
 
@@ -63,7 +64,7 @@ class ContainerReader:
         """
         try:
             for block in self._blocks:
-                yield from self._datums(block.bytes_.getvalue(), block.num_records)
+                yield from self._datums(block.bytes_.getvalue(), block.num_records)  # type: ignore[attr-defined]  # Not in its stub.
         except DecodeError as error:
             place = f"{error.reason} at {error.path or 'the root'}"
             raise FileFormatError(f"{self._name}: a block cannot be split into records ({place})") from None
@@ -122,14 +123,15 @@ class ContainerWriter:
 
 def same_layout(left: str, right: str) -> bool:
     """Return whether data of one Avro schema can be read with the other: tags, defaults and docs may differ."""
-    return _canonical(left) == _canonical(right)
-
-
-def _canonical(text: str) -> Any:  # noqa: ANN401 - a foreign form that is only compared.
     try:
-        return fastavro.schema.to_parsing_canonical_form(fastavro.schema.parse_schema(fastavro.schema.json.loads(text)))
-    except Exception:  # noqa: BLE001 - what cannot be parsed here is refused by the strict parser with a reason.
-        return object()
+        return _canonical(left) == _canonical(right)
+    except Exception:  # noqa: BLE001 - what this parser refuses, the strict one refuses with a reason.
+        return False
+
+
+def _canonical(text: str) -> str:
+    """Return the parsing canonical form (Avro specification, "Transforming into Parsing Canonical Form")."""
+    return fastavro.schema.to_parsing_canonical_form(fastavro.schema.parse_schema(json.loads(text)))
 
 
 def _metadata(entries: dict[str, str]) -> bytes:

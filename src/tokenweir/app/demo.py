@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from tokenweir.app import demodata
@@ -13,7 +14,8 @@ from tokenweir.app.consentlines import ConsentLines, read_lines
 from tokenweir.app.plans import fields
 from tokenweir.app.trace import Facts, FieldTrace, trace, why_withheld
 from tokenweir.app.workspace import Workspace
-from tokenweir.core.engine import BoundPlan, Record, ReferenceEngine
+from tokenweir.core.engine import BoundOutput, BoundPlan, Record, ReferenceEngine
+from tokenweir.core.explain import names_of
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Fate, Outcome
 from tokenweir.core.planning import PlannedSchema, SourceSchema
@@ -21,7 +23,6 @@ from tokenweir.core.policy.check import load_and_check
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import FindingsError
 from tokenweir.runtime.sources import key_domains
-from pathlib import Path
 
 _HANDLING_MS: Final = 1_000
 """How long after it happened an event is handled in the story."""
@@ -40,6 +41,7 @@ class Step:
     event: demodata.Event | None = None
     fates: dict[str, str] = field(default_factory=dict)
     why: str = ""
+    because: dict[str, str] = field(default_factory=dict)
     fields: list[FieldTrace] = field(default_factory=list)
 
 
@@ -94,9 +96,7 @@ class Stage:
         return Facts(self.policy, self.consent.lookup, subject, event.at_ms, event.at_ms + _HANDLING_MS)
 
 
-def play(
-    stage: Stage, now_ms: int, handle: Callable[[demodata.Event], list[Outcome]] | None = None
-) -> Played:
+def play(stage: Stage, now_ms: int, handle: Callable[[demodata.Event], list[Outcome]] | None = None) -> Played:
     """Tell the story.
 
     Args:
@@ -122,18 +122,27 @@ def play(
 
 def _told(stage: Stage, event: demodata.Event, outcomes: list[Outcome]) -> Step:
     facts = stage.facts(event)
-    reasons: dict[str, None] = {}
-    for output, outcome in zip(stage.bound.outputs, outcomes, strict=True):
-        if outcome.fate is Fate.WITHHELD:
-            reasons[why_withheld(stage.bound, output, facts)] = None
-        elif outcome.reason is not None:
-            reasons[f"{outcome.reason.value} at {outcome.field_path}"] = None
+    pairs = list(zip(stage.bound.outputs, outcomes, strict=True))
+    withheld = [output for output, outcome in pairs if outcome.fate is Fate.WITHHELD]
+    reasons = [why_withheld(stage.bound, withheld, facts)] if withheld else []
+    reasons += {f"{outcome.reason} at {outcome.field_path}": None for _, outcome in pairs if outcome.reason is not None}
     return Step(
         event.at_ms,
         event.who,
         event.does,
         event,
-        {audience: outcome.fate.value for audience, outcome in zip(stage.audiences, outcomes, strict=True)},
+        {output.output.audience: outcome.fate.value for output, outcome in pairs},
         "; ".join(reasons),
+        {output.output.audience: _why_leaves(stage, output, outcome, facts) for output, outcome in pairs},
         trace(stage.bound, stage.classes, event.value, outcomes, facts) if event.number in SHOWN else [],
     )
+
+
+def _why_leaves(stage: Stage, output: BoundOutput, outcome: Outcome, facts: Facts) -> str:
+    """Say why a record leaves for an output, or why it does not."""
+    if outcome.fate is Fate.WITHHELD:
+        return f"is withheld, because {why_withheld(stage.bound, [output], facts)}"
+    if outcome.fate is Fate.REJECTED:
+        return f"is rejected: {outcome.reason} at {outcome.field_path}"
+    mask = output.output.requires.mask & facts.passed(stage.bound, output)
+    return f"leaves, because {', '.join(names_of(mask, stage.bound.plan.purposes))} allowed"

@@ -29,7 +29,14 @@ WEB_SCHEMA: Final = "schemas/web.clicks-value.json"
 #: Which field of a line of the ``web`` stream a field of an event becomes.
 _WEB_FIELDS: Final = {"event_type": "event", "customer_id": "customer", "email": "email", "page_url": "page"}
 
-_DEFAULTS: Final = {"device_id": None, "email": None, "ip_address": None, "page_url": None, "location": None, "note": None}
+_DEFAULTS: Final = {
+    "device_id": None,
+    "email": None,
+    "ip_address": None,
+    "page_url": None,
+    "location": None,
+    "note": None,
+}
 
 
 def text(name: str) -> str:

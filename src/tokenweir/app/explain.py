@@ -88,11 +88,13 @@ def _is_below(path: str, container: str) -> bool:
 
 def _note(policy: Policy, version: PlannedSchema, row: FieldView) -> FieldNote:
     rule = policy.classes.get(row.class_name)
-    by_audience = {
-        output.audience: rules_by_path(output).get(row.path) for output in version.compiled.plan.outputs
-    }
+    by_audience = {output.audience: rules_by_path(output).get(row.path) for output in version.compiled.plan.outputs}
     tokens = dict.fromkeys(
-        action.token for rules in by_audience.values() if rules for action in rules.actions() if action.kind == "tokenize"
+        action.token
+        for rules in by_audience.values()
+        if rules
+        for action in rules.actions()
+        if action.kind == "tokenize"
     )
     return FieldNote(
         path=row.path,
@@ -100,9 +102,7 @@ def _note(policy: Policy, version: PlannedSchema, row: FieldView) -> FieldNote:
         class_name=row.class_name,
         class_title=(rule.title if rule is not None else None) or "",
         class_from=row.class_from,
-        audiences=[
-            _audience(policy, version, row, audience, rules) for audience, rules in by_audience.items()
-        ],
+        audiences=[_audience(policy, version, row, audience, rules) for audience, rules in by_audience.items()],
         tokens=[_token(policy, entry) for entry in tokens],
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol, Self
 
 from tokenweir.app.containers import MAGIC, SYNC_BYTES, ContainerReader, ContainerWriter
 from tokenweir.core.engine import BoundPlan
@@ -66,7 +66,7 @@ class _Buffered(io.BufferedReader):
     """A buffered reader over bytes in memory."""
 
     def __init__(self, content: io.BytesIO) -> None:
-        super().__init__(content)  # type: ignore[arg-type]  # BytesIO has all that a raw stream needs.
+        super().__init__(content)
 
 
 def _lines(name: str, stream: BinaryIO) -> Iterator[bytes]:
@@ -215,7 +215,7 @@ class Outputs:
         if self._directory is not None and twice:
             raise UsageError(f"two inputs are called '{twice[0]}', and their outputs would be one file")
 
-    def __enter__(self) -> Outputs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -13,8 +13,8 @@ _INSTANT: Final = {"type": "string", "format": "date-time"}
 
 def consent_json_schema() -> dict[str, Any]:
     """Return the JSON Schema of one line of a consent file; without ``subject`` it is the value of a consent record."""
-    word = {"enum": ["allow", "deny"]}
-    decision = {
+    word: dict[str, Any] = {"enum": ["allow", "deny"]}
+    decision: dict[str, Any] = {
         "type": "object",
         "additionalProperties": False,
         "required": ["decision"],

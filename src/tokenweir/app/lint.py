@@ -1,4 +1,4 @@
-"""Everything that is wrong with a policy, its configuration and its schemas, as far as they can be read, in one pass."""
+"""Everything that is wrong with a policy, its configuration and its schemas, found in one pass."""
 
 from __future__ import annotations
 

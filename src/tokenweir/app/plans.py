@@ -13,8 +13,12 @@ from tokenweir.core.compiler import Compiled
 from tokenweir.core.fields import Assigned
 from tokenweir.core.plan import OutputPlan, Rules, leaves
 from tokenweir.core.planning import NO_ID, PlannedStream, SourceSchema
-from tokenweir.core.policy.classes import ClassTable
+from tokenweir.core.policy.classes import ClassTable, covers
+from tokenweir.core.policy.models import Policy
 from tokenweir.core.schema import Node
+
+NEVER: Final = "never leaves"
+"""Begins what is said of a field that cannot leave."""
 
 FORMAT_VERSION: Final = 1
 """Version of the JSON form; it changes when a key changes its meaning or goes."""
@@ -122,7 +126,7 @@ def fields(workspace: Workspace, compiled: Compiled) -> list[FieldView]:
             {
                 audience: describe_rules(by_path[row.path], compiled.plan.purposes)
                 if row.path in by_path
-                else why_never(table, row.class_name, audience)
+                else why_never(workspace.policy.policy, table, row.class_name, audience)
                 for audience, by_path in rules.items()
             },
         )
@@ -135,15 +139,16 @@ def rules_by_path(output: OutputPlan) -> dict[str, Rules]:
     return {leaf.source.path: leaf.rules for leaf in leaves(output.root)}
 
 
-def why_never(table: ClassTable, class_name: str, audience: str) -> str:
+def why_never(policy: Policy, table: ClassTable, class_name: str, audience: str) -> str:
     """Say why nothing of a class can leave for an audience."""
     if not class_name:
-        return "never leaves: no class"
-    if table.never(audience, class_name):
-        return f"never leaves: never for {audience}"
+        return f"{NEVER}: no class"
+    pattern = next((each for each in policy.audiences[audience].never if covers(each, class_name)), None)
+    if pattern is not None:
+        return f"{NEVER}: {audience} never gets {pattern}"
     if all(treatment.do == "drop" for treatment in table.treatments(class_name)):
-        return "never leaves: drop"
-    return "never leaves: no purpose"
+        return f"{NEVER}: drop"
+    return f"{NEVER}: {audience} serves no purpose of it"
 
 
 _ORIGINS: Final = {"overlay": "fields", "tag": "tag", "metadata": "registry tag"}

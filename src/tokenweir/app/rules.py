@@ -1,4 +1,4 @@
-"""Every rule that a finding can name, with the sentence that explains it: one table for lint, SARIF and the reference."""
+"""Every rule that a finding can name, with its sentence: one table for lint, SARIF and the reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLANNING: Final[dict[str, str]] = {
     "tags-conflict": "Several tags on one field name classes of which none is below the others.",
     "tags-disagree": "The schema's tags and the registry's tags give one field different classes.",
     "overlay-conflict": "Two rules under `fields` give one place different classes.",
-    "overlay-contradicts-tag": "A rule under `fields` contradicts the schema's tag; say so with `overrides` and `reason`.",
+    "overlay-contradicts-tag": "A rule under `fields` contradicts the schema's tag; it needs `overrides` and `reason`.",
     "override-mismatch": "`overrides` names another class than the schema's tag gives.",
     "override-unused": "`overrides` stands at a field that the schema does not tag. (warning)",
     "subject-type": "The id of a data subject is neither text nor a whole number.",

@@ -1,4 +1,4 @@
-"""Made-up values of every token format, and the tokens that keys for one run give them: to show what a token looks like."""
+"""Made-up values of every token format and their tokens under keys of this run: what a token looks like."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DIGITS: Final = "1234567890"
 _HEX: Final = "c0ffee1234567890"
 
 
-def sample_value(spec: TokenSpec) -> str:
+def sample_value(spec: TokenSpec) -> str:  # noqa: PLR0911 - one line per format.
     """Return a made-up value that fits a token entry."""
     match spec:
         case DigitsSpec():

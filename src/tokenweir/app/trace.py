@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,8 +20,10 @@ from tokenweir.core.policy.models import Policy
 from tokenweir.core.schema import Kind, Node
 from tokenweir.core.subjects import Subject
 
-NOTHING: Final = "–"
+NOTHING: Final = "-"
 """Stands where no value is."""
+
+RECORD_WITHHELD: Final = "the record is withheld"
 
 _UNITS_PER_SECOND: Final = {"timestamp-millis": 1_000, "timestamp-micros": 1_000_000}
 
@@ -77,12 +79,17 @@ class Facts:
         )
 
 
-def why_withheld(bound: BoundPlan, output: BoundOutput, facts: Facts) -> str:
-    """Say why nothing of a record leaves for an output: the purposes that it needs, by what was decided of them."""
+def why_withheld(bound: BoundPlan, outputs: Iterable[BoundOutput], facts: Facts) -> str:
+    """Say why nothing of a record leaves for some outputs: the purposes that they need, by what was decided of them."""
+    mask = 0
+    for output in outputs:
+        mask |= output.output.requires.mask
     by_decision: dict[str, list[str]] = {}
-    for name in names_of(output.output.requires.mask, bound.plan.purposes):
+    for name in names_of(mask, bound.plan.purposes):
         by_decision.setdefault(facts.decision(name), []).append(name)
-    return "; ".join(f"{decision}: {', '.join(names)}" for decision, names in by_decision.items())
+    if list(by_decision) in (["denied"], ["no decision"]) and mask == (1 << len(bound.plan.purposes)) - 1:
+        return "everything denied" if "denied" in by_decision else "nothing decided yet"
+    return "; ".join(f"{', '.join(names)} {decision}" for decision, names in by_decision.items())
 
 
 def trace(
@@ -94,7 +101,9 @@ def trace(
     """
     before = dict(_values(bound.plan.source.root, bound.read(value), ""))
     after = [_after(output, outcome) for output, outcome in zip(bound.outputs, outcomes, strict=True)]
-    explainers = [_Explainer(bound, output, outcome, facts) for output, outcome in zip(bound.outputs, outcomes, strict=True)]
+    explainers = [
+        _Explainer(bound, output, outcome, facts) for output, outcome in zip(bound.outputs, outcomes, strict=True)
+    ]
     return [
         FieldTrace(
             path,
@@ -121,15 +130,15 @@ class _Explainer:
         self._facts = facts
         self._table = ClassTable(facts.policy)
         self._passed = facts.passed(bound, output)
-        self._withheld = "" if outcome.fate is Fate.SANITIZED else why_withheld(bound, output, facts)
+        self._withheld = outcome.fate is not Fate.SANITIZED
 
     def why(self, path: str, class_name: str) -> str:
         """Return treatment, purposes and decision."""
         rules = self._rules.get(path)
-        if rules is None:
-            return why_never(self._table, class_name, self.audience)
         if self._withheld:
-            return f"the record is withheld · {self._withheld}"
+            return RECORD_WITHHELD
+        if rules is None:
+            return why_never(self._facts.policy, self._table, class_name, self.audience)
         for rule in rules.rules:
             if self._passed & rule.when == rule.when:
                 return f"{describe_action(rule.action)} · {self._condition(rule.when)}"
@@ -137,7 +146,7 @@ class _Explainer:
 
     def _condition(self, when: int) -> str:
         names = names_of(when, self._purposes)
-        return " · ".join(f"{name} {self._facts.decision(name)}" for name in names) or "whenever the record leaves"
+        return " · ".join(f"{name} {self._facts.decision(name)}" for name in names) or "no condition"
 
     def _decisions(self, rules: Rules) -> str:
         """Return what was decided of the purposes that would have let the field out."""

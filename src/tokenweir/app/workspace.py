@@ -127,7 +127,9 @@ def open_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     """
     config = config_from_environment(environ) if path is None else load_config(path, environ)
     findings = [
-        config.finding(("kafka", "properties", problem.key), "kafka-property", f"'{problem.key}' {problem.problem}", problem.remedy)
+        config.finding(
+            ("kafka", "properties", problem.key), "kafka-property", f"'{problem.key}' {problem.problem}", problem.remedy
+        )
         for problem in check_properties(config.kafka.plain_properties())
     ]
     if findings:
@@ -135,9 +137,7 @@ def open_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     return config
 
 
-def open_workspace(
-    *, config_path: Path | None, policy_path: Path | None, environ: Mapping[str, str]
-) -> Workspace:
+def open_workspace(*, config_path: Path | None, policy_path: Path | None, environ: Mapping[str, str]) -> Workspace:
     """Open what a verb works on: a configuration with its policy, or a policy file alone.
 
     Raises:

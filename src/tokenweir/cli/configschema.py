@@ -21,7 +21,7 @@ class FileKind(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group = verbs.group()
     group.callback()(_group)
     verbs.add(
         group,
@@ -37,12 +37,13 @@ def _group() -> None:
 
 
 def schema(
-    kind: Annotated[FileKind, typer.Argument(metavar="[config|policy|consent]", help="Which file.")] = FileKind.CONFIG,
+    kind: Annotated[FileKind, typer.Argument(metavar="KIND", help="Which file.")] = FileKind.CONFIG,
     policy: Annotated[bool, typer.Option("--policy", help="The same as: config schema policy.")] = False,
 ) -> None:
-    """Print the JSON Schema (draft 7) of the configuration, the policy, or a line of a consent file.
+    """Print the JSON Schema of a file that you write.
 
-    Name it in the first line of a YAML file, and editors complete and check it:
+    Draft 7, of the configuration, the policy, or a line of a consent file. Name it in the first line of a YAML file,
+    and editors complete and check it:
     # yaml-language-server: $schema=policy.schema.json
     """
     from tokenweir.app.fileschemas import FILE_SCHEMAS  # noqa: PLC0415 - slow to import; --help does not need it.

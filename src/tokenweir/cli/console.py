@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn, TextIO
@@ -59,17 +60,24 @@ def count_findings(findings: Sequence[object]) -> str:
 
 
 def console(stream: TextIO) -> Console:
-    """Return a rich console on a stream; it honours NO_COLOR, and in a pipe it is wide enough and plain."""
+    """Return a rich console on a stream; it honours NO_COLOR and COLUMNS, and in a pipe it is wide enough and plain."""
     from rich.console import Console  # noqa: PLC0415 - rich is slow to import, and --help does not need it.
 
-    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, emoji=False)
+    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, emoji=False)
 
 
 def show(*renderables: RenderableType) -> None:
-    """Print rich renderables on standard output."""
+    """Print rich renderables on standard output, in a pipe without the blanks that only fill lines."""
     target = console(sys.stdout)
     for renderable in renderables:
-        target.print(renderable)
+        if sys.stdout.isatty():
+            target.print(renderable)
+            continue
+        with target.capture() as captured:
+            target.print(renderable)
+        for line in captured.get().splitlines():
+            print(line.rstrip())
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, styles: Sequence[str] = ()) -> None:
@@ -103,6 +111,4 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     if not rows:
         return []
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return [_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -33,14 +33,15 @@ def register(app: typer.Typer) -> None:
 def explain(
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream.")],
     field: Annotated[
-        str | None, typer.Argument(metavar="[FIELD]", help="A path, such as items[*].sku. Default: every field.")
+        str | None, typer.Argument(metavar="FIELD", help="A path, such as items[*].sku. Default: every field.")
     ] = None,
+    *,
     config: ConfigOption = None,
     policy: PolicyOption = None,
     schema: SchemaOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Say why each field of a stream becomes what it becomes.
+    """Say why a field becomes what it becomes.
 
     Of the newest schema: the class and what gave it, the treatments for each audience in the order in which they are
     tried, the purposes and what they ask of the person, the token entry with a sample made from a made-up value, and
@@ -78,7 +79,11 @@ def _show(note: FieldNote) -> None:
     out()
     out(f"{note.path}  {note.type}")
     title = f" ({note.class_title})" if note.class_title else ""
-    out(f"  class {note.class_name}{title}, from {note.class_from}" if note.class_name else "  no class: it never leaves")
+    out(
+        f"  class {note.class_name}{title}, from {note.class_from}"
+        if note.class_name
+        else "  no class: it never leaves"
+    )
     for audience in note.audiences:
         out(f"  {audience.audience}")
         numbered = len(audience.rules) > 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import typer
 from typer.core import TyperGroup
@@ -28,8 +29,35 @@ SECTIONS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-class VerbGroup(TyperGroup):
+class SectionGroup(TyperGroup):
+    """A group whose help gives each command as much room as there is."""
+
+    #: Titles of sections, and the names in each; what stands in none comes last.
+    sections: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    last_section: ClassVar[str] = "Commands"
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - the base class gives them.
+        """Write the commands in sections."""
+        remaining = {name: command for name, command in self.commands.items() if not command.hidden}
+        width = max(map(len, remaining))
+        placed = {name for names in self.sections.values() for name in names}
+        sections = [
+            *self.sections.items(),
+            (self.last_section, tuple(name for name in remaining if name not in placed)),
+        ]
+        for title, names in sections:
+            shown = [name for name in names if name in remaining]
+            rows = [(name.ljust(width), remaining[name].get_short_help_str(formatter.width)) for name in shown]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+class VerbGroup(SectionGroup):
     """The group of all verbs."""
+
+    sections = SECTIONS
+    last_section = "More"
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer brings its own copy of click, whose types are private.
         """Run a verb; whatever goes wrong ends here."""
@@ -49,19 +77,6 @@ class VerbGroup(TyperGroup):
             talk(f"error: {describe_fault(error)}", style="red")
             raise typer.Exit(1) from None
         return result
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - as above
-        """Write the verbs in sections."""
-        remaining = {name: command for name, command in self.commands.items() if not command.hidden}
-        width = max(map(len, remaining))
-        sections = [(title, [name for name in names if name in remaining]) for title, names in SECTIONS.items()]
-        placed = {name for _, names in sections for name in names}
-        sections.append(("More", [name for name in remaining if name not in placed]))
-        for title, names in sections:
-            rows = [(name.ljust(width), remaining[name].get_short_help_str(formatter.width)) for name in names]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
 
 
 def describe_fault(error: BaseException) -> str:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 KeysOption = Annotated[
     Path | None,
-    typer.Option("--keys", metavar="DIR", help="DIR/keyset.json and DIR/kek.key. Default: what the configuration names."),
+    typer.Option(
+        "--keys", metavar="DIR", help="DIR/keyset.json and DIR/kek.key. Default: what the configuration names."
+    ),
 ]
 
 
@@ -33,8 +35,10 @@ class KeyFiles(NamedTuple):
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-    verbs.add(group, init, "tokenweir keys init -c tokenweir.yaml", "tokenweir keys init --keys keys --policy policy.yaml")
+    group = verbs.group()
+    verbs.add(
+        group, init, "tokenweir keys init -c tokenweir.yaml", "tokenweir keys init --keys keys --policy policy.yaml"
+    )
     verbs.add(group, list_keys, "tokenweir keys list", "tokenweir keys list --keys keys --format json", name="list")
     app.add_typer(group, name="keys", help="Make and show the keyset from which tokens are made.")
 
@@ -44,10 +48,11 @@ def init(
     keys: KeysOption = None,
     policy: PolicyOption = None,
 ) -> None:
-    """Make what is missing: the key that encrypts the keyset, the keyset, and a root for every key domain of the policy.
+    """Make the keyset, or what is missing of it.
 
-    No key that exists is ever replaced, so this may be run again after the policy got a new audience. Keep a copy of
-    both files in different places: without them no token can be made again.
+    That is the key that encrypts the keyset, the keyset, and a root for every key domain of the policy. No key that
+    exists is ever replaced, so this may be run again after the policy got a new audience. Keep a copy of both files
+    in different places: without them no token can be made again.
     """
     from tokenweir.adapters.keysource import describe_keyset, init_keyset  # noqa: PLC0415 - slow to import.
     from tokenweir.runtime.sources import key_domains  # noqa: PLC0415 - as above.
@@ -65,13 +70,11 @@ def init(
 
 
 def _made(domains: list[str]) -> str:
-    if not domains:
-        return "nothing was missing"
-    return f"made root{'' if len(domains) == 1 else 's'} for key domain{'' if len(domains) == 1 else 's'} {', '.join(domains)}"
+    return f"made the root of {', '.join(domains)}" if domains else "nothing was missing"
 
 
 def list_keys(config: ConfigOption = None, keys: KeysOption = None, format_: FormatOption = Format.TEXT) -> None:
-    """Show the roots of the keyset, one for each key domain and epoch. No secret is read or shown."""
+    """Show the roots of the keyset, and no secret."""
     from tokenweir.adapters.keysource import describe_keyset  # noqa: PLC0415 - slow to import; --help does not need it.
 
     rows = describe_keyset(_files(config, keys).keyset)
@@ -90,7 +93,7 @@ def _files(config: Path | None, keys: Path | None) -> KeyFiles:
     Raises:
         UsageError: neither a configuration nor a directory is named, or both are.
     """
-    from tokenweir.app.workspace import open_config  # noqa: PLC0415 - slow to import; --help does not need it.
+    from tokenweir.app.workspace import open_config, shown  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.runtime.gateway import keyset_path  # noqa: PLC0415 - as above.
 
     if keys is not None:
@@ -99,7 +102,7 @@ def _files(config: Path | None, keys: Path | None) -> KeyFiles:
     if path is None:
         raise UsageError("name a configuration (--config) or a directory (--keys)")
     opened = open_config(path, os.environ)
-    return KeyFiles(keyset_path(opened), opened.keys.kek.file)
+    return KeyFiles(shown(keyset_path(opened)), shown(opened.keys.kek.file))
 
 
 def _policy(config: Path | None, policy: Path | None) -> LoadedPolicy:

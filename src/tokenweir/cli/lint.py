@@ -29,7 +29,7 @@ def lint(
     schema: SchemaOption = None,
     format_: FindingsFormatOption = FindingsFormat.TEXT,
 ) -> None:
-    """Check a configuration, its policy and every known schema of its streams.
+    """Check a configuration, its policy and its schemas.
 
     All findings are shown at once, each with its place, its rule and a remedy. Only errors fail; warnings do not.
     No broker is asked, and no registry where the configuration names a directory of schemas.

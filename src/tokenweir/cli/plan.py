@@ -31,12 +31,13 @@ def plan(
     config: ConfigOption = None,
     policy: PolicyOption = None,
     schema: SchemaOption = None,
-    stream: Annotated[str | None, typer.Option("--stream", "-s", help="Only this stream.")] = None,
+    stream: Annotated[str | None, typer.Option("--stream", "-s", metavar="NAME", help="Only this stream.")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Show for every stream, schema version and audience what becomes of each field.
+    """Show what becomes of each field for every audience.
 
-    Nothing is changed and no broker is asked. What forbids to run is shown after the plan, and fails.
+    One table for every stream and schema version. Nothing is changed and no broker is asked. What forbids to run is
+    shown after the plan, and fails.
     """
     from tokenweir.app import plans  # noqa: PLC0415 - slow to import; --help does not need it.
 

@@ -66,7 +66,7 @@ def preview(
 
 def _explain(previews: Preview, stream: str, shown: int) -> None:
     """Say on standard error what the answers rest on."""
-    talk(f"stream {stream}: {shown} record{'' if shown == 1 else 's'}")
+    talk(f"stream {stream}: {_counted(shown, 'record')}")
     if previews.ephemeral:
         talk("keys: there is no keyset, so the tokens are of this run only ('tokenweir keys init' makes one)")
     if previews.consent_missing:
@@ -75,9 +75,13 @@ def _explain(previews: Preview, stream: str, shown: int) -> None:
         talk("consent: the topic holds keys that cannot be read, so every subject is denied")
     else:
         talk(
-            f"consent: {previews.consent_records:,} records read, "
-            f"decisions found for {previews.consent_subjects:,} of the subjects"
+            f"consent: {_counted(previews.consent_records or 0, 'record')} read, "
+            f"with decisions of {_counted(previews.consent_subjects, 'subject')} of these"
         )
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def _show(record: Previewed) -> None:

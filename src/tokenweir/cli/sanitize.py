@@ -20,6 +20,7 @@ from tokenweir.cli.options import Format
 from tokenweir.errors import UsageError
 
 if TYPE_CHECKING:
+    from tokenweir.app.consentlines import ConsentLines
     from tokenweir.app.files import Outputs
     from tokenweir.app.sanitize import Report
     from tokenweir.app.workspace import Workspace
@@ -41,12 +42,21 @@ def register(app: typer.Typer) -> None:
 
 
 def sanitize(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Avro containers or JSON lines; - is standard input.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE", help="Avro containers or JSON lines; - is standard input.")
+    ],
+    *,
     policy: Annotated[Path, typer.Option("--policy", "-p", metavar="FILE", help="The policy.")],
-    stream: Annotated[str | None, typer.Option("--stream", "-s", help="The stream; optional if the policy has one only.")] = None,
-    audience: Annotated[str | None, typer.Option("--audience", "-a", help="Whose output. Default: all, with -o DIR/.")] = None,
+    stream: Annotated[
+        str | None,
+        typer.Option("--stream", "-s", metavar="NAME", help="The stream; optional if the policy has one only."),
+    ] = None,
+    audience: Annotated[
+        str | None, typer.Option("--audience", "-a", metavar="NAME", help="Whose output. Default: all, with -o DIR/.")
+    ] = None,
     schema: Annotated[
-        Path | None, typer.Option("--schema", metavar="FILE", help="A schema in place of the stream's or the container's.")
+        Path | None,
+        typer.Option("--schema", metavar="FILE", help="A schema in place of the stream's or the container's."),
     ] = None,
     consent: Annotated[
         Path | None,
@@ -57,9 +67,12 @@ def sanitize(
         typer.Option("--keys", metavar="DIR", help="DIR/keyset.json and DIR/kek.key. Default: keys for this run only."),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="OUT", help="A file, or DIR/ for a file per input and audience.")
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="A file, or DIR/ for a file per input and audience."),
     ] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How the report on standard error is written.")] = Format.TEXT,
+    format_: Annotated[
+        Format, typer.Option("--format", help="How the report on standard error is written.")
+    ] = Format.TEXT,
 ) -> None:
     """Sanitize Avro container files and JSON lines.
 
@@ -112,7 +125,7 @@ def _keyset(workspace: Workspace, directory: Path | None) -> Keyset:
     return load_keyset(directory / "keyset.json", directory / "kek.key")
 
 
-def _consent(workspace: Workspace, path: Path | None, now_ms: int) -> object:
+def _consent(workspace: Workspace, path: Path | None, now_ms: int) -> ConsentLines:
     from tokenweir.app.consentlines import ConsentLines  # noqa: PLC0415 - slow to import, see above.
     from tokenweir.runtime.sources import read_text  # noqa: PLC0415 - as above.
 

@@ -18,7 +18,7 @@ from tokenweir.errors import UsageError
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group = verbs.group()
     verbs.add(
         group,
         derive,
@@ -37,7 +37,10 @@ def register(app: typer.Typer) -> None:
 
 def derive(
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream.")],
-    audience: Annotated[str | None, typer.Option("--audience", "-a", help="Only this audience.")] = None,
+    *,
+    audience: Annotated[
+        str | None, typer.Option("--audience", "-a", metavar="NAME", help="Only this audience.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write {subject}.avsc or .json files there.")
     ] = None,
@@ -45,9 +48,10 @@ def derive(
     policy: PolicyOption = None,
     schema: SchemaOption = None,
 ) -> None:
-    """Derive what downstream consumers will see, from the newest schema of a stream.
+    """Derive the schemas that downstream consumers see.
 
-    Prints the schema of one audience, or an object with the schema of every registry subject.
+    From the newest schema of the stream. Prints the schema of one audience, or an object with the schema of every
+    registry subject.
     """
     from tokenweir.app import derived  # noqa: PLC0415 - slow to import; --help does not need it.
 
@@ -73,12 +77,13 @@ def derive(
 
 def register_schemas(
     config: ConfigOption = None,
-    stream: Annotated[str | None, typer.Option("--stream", "-s", help="Only this stream.")] = None,
+    stream: Annotated[str | None, typer.Option("--stream", "-s", metavar="NAME", help="Only this stream.")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Register the derived schemas of every known version, and those of the dead-letter topics.
+    """Register the derived schemas.
 
-    Their registry subjects get the compatibility FULL_TRANSITIVE. A schema that is registered already is only found.
+    Those of every known version, and those of the dead-letter topics. Their registry subjects get the compatibility
+    FULL_TRANSITIVE. A schema that is registered already is only found.
     """
     from tokenweir.app import derived  # noqa: PLC0415 - slow to import; --help does not need it.
 
@@ -86,7 +91,7 @@ def register_schemas(
     registry = workspace.registry()
     streams = workspace.policy.policy.streams
     names = [name for name in streams if stream is None] or [workspace.stream(stream)]
-    wanted = []
+    wanted: list[derived.DerivedSchema] = []
     for name in names:
         planned = workspace.plan(name)
         if streams[name].source.format != "json":

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def version(format_: FormatOption = Format.TEXT) -> None:
-    """Show the version, the engine in use and the libraries that matter."""
+    """Show the version, the engine and the libraries."""
     parts = _parts()
     if format_ is Format.JSON:
         out_json(parts)

@@ -149,8 +149,8 @@ class _Avro:
 
     def _scalar(self, source: Node) -> tuple[Node, Any]:
         if source.kind is Kind.ENUM:
-            shape = self._named(source, {"type": "enum", "symbols": list(source.symbols)})
-            return Node(Kind.ENUM, name=_name_of(shape), symbols=source.symbols), shape
+            enum = self._named(source, {"type": "enum", "symbols": list(source.symbols)})
+            return Node(Kind.ENUM, name=_name_of(enum), symbols=source.symbols), enum
         described: dict[str, Any] = {"type": source.kind.value}
         attributes = {name: source.attributes[name] for name in ("precision", "scale") if name in source.attributes}
         if source.logical:

@@ -258,48 +258,56 @@ class ReferenceEngine:
     def _finish(self, output: BoundOutput, record: Record, pending: _Pending) -> Outcome:
         """Treat and encode one record for one output."""
         try:
-            key = None
-            if pending.key_table is not None:
-                token = pending.key_table.tokens[pending.key_text]
-                if token is None:
-                    return Outcome.rejected(Reason.SUBJECT_INVALID, pending.key_place)
-                key = token.encode("utf-8")
-            plan = output.output
-            hidden = plan.person_headers if pending.anonymous else ()
-            outcome = Outcome(
-                Fate.SANITIZED,
-                key=key,
-                timestamp_ms=_timestamp(record.timestamp_ms, plan.timestamp),
-                headers=[entry for entry in record.headers if entry[0] in plan.headers and entry[0] not in hidden],
-            )
-            return self._encode(output, pending.program, pending.value, outcome)
-        except RejectedValueError as error:
+            return self._sanitized(output, record, pending)
+        except (RejectedValueError, _RejectedRecordError) as error:
             return Outcome.rejected(error.reason, error.path)
         except Exception as error:  # noqa: BLE001 - a record must never stop the stream; the fault is reported
             return self._fault(error)
 
-    def _encode(self, output: BoundOutput, program: Program | None, value: Value, outcome: Outcome) -> Outcome:
-        if program is not None:
-            counts = program.counts
+    def _sanitized(self, output: BoundOutput, record: Record, pending: _Pending) -> Outcome:
+        outcome = Outcome(Fate.SANITIZED)
+        if pending.program is not None:
+            counts = pending.program.counts
             counts[:] = [0] * len(counts)
-            sanitized = program.transform(value)
+            sanitized = pending.program.transform(pending.value)
             outcome.treated = {treated: count for treated, count in zip(Treated, counts, strict=True) if count}
             if sanitized is GONE or output.write is None:
+                # Withheld wins: whether key, timestamp and size would have been right does not matter any more.
                 return Outcome(Fate.WITHHELD, treated=outcome.treated)
             outcome.value = output.write(sanitized)
-        size = len(outcome.value or b"") + len(outcome.key or b"") + _FRAME_BYTES
-        size += sum(len(name.encode("utf-8", "surrogatepass")) + len(header or b"") for name, header in outcome.headers)
-        if size > self._max_output_bytes:
-            return Outcome.rejected(Reason.OUTPUT_TOO_LARGE)
+        if pending.key_table is not None:
+            token = pending.key_table.tokens[pending.key_text]
+            if token is None:
+                raise _RejectedRecordError(Reason.SUBJECT_INVALID, pending.key_place)
+            outcome.key = token.encode("utf-8")
+        plan = output.output
+        outcome.timestamp_ms = _timestamp(record.timestamp_ms, plan.timestamp)
+        hidden = plan.person_headers if pending.anonymous else ()
+        outcome.headers = [entry for entry in record.headers if entry[0] in plan.headers and entry[0] not in hidden]
+        if _size(outcome) > self._max_output_bytes:
+            raise _RejectedRecordError(Reason.OUTPUT_TOO_LARGE, "")
         return outcome
 
 
 _FRAME_BYTES = 5
 
 
+def _size(outcome: Outcome) -> int:
+    """Return the bytes of a record as the broker counts them: framed value, key and headers."""
+    size = len(outcome.value or b"") + len(outcome.key or b"") + _FRAME_BYTES
+    return size + sum(
+        len(name.encode("utf-8", "surrogatepass")) + len(header or b"") for name, header in outcome.headers
+    )
+
+
 def _timestamp(timestamp_ms: int, keep: Literal["keep", "hour", "day"]) -> int:
     """Return what stays of a record's timestamp; a record that has none (-1) still has none."""
-    return timestamp_ms if keep == "keep" or timestamp_ms < 0 else timestamps.floor_ms(timestamp_ms, keep)
+    if keep == "keep" or timestamp_ms < 0:
+        return timestamp_ms
+    try:
+        return timestamps.floor_ms(timestamp_ms, keep)
+    except InvalidValueError:
+        raise _RejectedRecordError(Reason.EVENT_TIME_INVALID, "") from None
 
 
 class _LookupFailedError(Exception):

@@ -113,14 +113,29 @@ def names_of(mask: int, purposes: Sequence[str]) -> list[str]:
 
 
 def describe_requires(output: OutputPlan, plan: Plan, policy: Policy) -> str:
-    """Say in words when a record leaves for an output."""
-    requires: Requires = output.requires
-    names = names_of(requires.mask, plan.purposes)
+    """Say in words when a record leaves for an output, and what makes it leave more easily."""
+    names = names_of(output.requires.mask, plan.purposes)
+    if not names:
+        return NEVER
+    remarks = [_asked(output.requires, names, policy)]
+    remarks += [
+        f"{name} has the basis {basis} in {jurisdiction}"
+        for name in names
+        for jurisdiction, basis in policy.purposes[name].basis_by.items()
+    ]
+    if plan.anonymous:
+        remarks.append("a record about nobody always leaves")
+    return "; ".join(remarks)
+
+
+def _asked(requires: Requires, names: Sequence[str], policy: Policy) -> str:
     asked = [name for name in names if policy.purposes[name].basis in ASKING]
     lenient = [name for name in names if policy.purposes[name].basis in {"opt_out", "legitimate_interest"}]
     if not asked or (not requires.all and len(asked) < len(names)):
         return "always leaves: a purpose's basis does not ask the person"
-    if lenient and (not requires.all or len(lenient) == len(names)):
+    if lenient and (not requires.all or len(lenient) == len(asked)):
         return f"leaves unless the person objected ({', '.join(lenient)})"
-    joined = " and ".join(names) if requires.all else " or ".join(names)
-    return f"leaves only with consent for {joined}"
+    needed = [name for name in asked if name not in lenient] if requires.all else names
+    joined = " and ".join(needed) if requires.all else " or ".join(needed)
+    unless = f", unless the person objected ({', '.join(lenient)})" if lenient else ""
+    return f"leaves only with consent for {joined}{unless}"

@@ -6,6 +6,19 @@ from tokenweir.core.tokens import Prepared, Tokenizer
 from tokenweir.errors import InvalidValueError
 
 
+class TokenNotMadeError(Exception):
+    """A text has no token although one was asked for. It does not say which text."""
+
+
+class _Tokens(dict[str, str | None]):
+    """Tokens by text; what is missing is an error without the text."""
+
+    __slots__ = ()
+
+    def __missing__(self, text: str) -> str | None:
+        raise TokenNotMadeError
+
+
 class TokenTable:
     """The tokens of one entry in one key domain and epoch, made in batches and remembered within a bound.
 
@@ -18,7 +31,7 @@ class TokenTable:
         self._tokenizer = tokenizer
         self._limit = limit
         self._pending: dict[str, Prepared] = {}
-        self.tokens: dict[str, str | None] = {}
+        self.tokens: dict[str, str | None] = _Tokens()
 
     @property
     def tokenizer(self) -> Tokenizer:

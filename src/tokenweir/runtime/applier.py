@@ -28,6 +28,8 @@ from tokenweir.core.consent import Applied, ConsentRecord
 from tokenweir.core.librdkafka import PropertyValue
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.proofs import FreshnessProofs
+from tokenweir.telemetry.events import Event
+from tokenweir.telemetry.logs import log
 
 LOG: Final = logging.getLogger("tokenweir.consent")
 
@@ -206,7 +208,7 @@ class ConsentApplier:
             except KafkaFault as fault:
                 if not fault.retriable:
                     raise RefusedError(f"the consent topic {self._topic} cannot be used: {fault}") from fault
-                LOG.warning("consent topic not reachable: %s", fault)
+                self._log_fault(fault, "find_topic")
                 self._report()
                 stop.wait(PROOF_SECONDS)
             else:
@@ -265,7 +267,7 @@ class ConsentApplier:
                 if not fault.retriable:
                     raise
                 self._renew_admin_after(fault)
-                LOG.warning("offsets of the consent topic not known: %s", fault)
+                self._log_fault(fault, "find_offsets")
                 self._report()
                 stop.wait(PROOF_SECONDS)
                 continue
@@ -284,7 +286,7 @@ class ConsentApplier:
         for fault in batch.faults:
             if fault.fatal:
                 raise fault
-            LOG.warning("consent topic: %s", fault)
+            self._log_fault(fault, "read")
         records = [
             ConsentRecord(
                 message.partition() or 0,
@@ -302,21 +304,23 @@ class ConsentApplier:
             return
         applied = self._store.apply(records, position)
         self._applied += applied
-        if applied.unreadable:
-            LOG.error(
-                "keys of consent records cannot be read: every subject is denied until they are acknowledged",
-                extra={"partitions": sorted(self._store.blocked), "records": applied.unreadable},
-            )
-        if applied.undecodable or applied.misplaced or applied.unknown_purposes:
-            LOG.warning(
-                "consent records with faults",
-                extra={
-                    "undecodable": applied.undecodable,
-                    "misplaced": applied.misplaced,
-                    "unknown_purposes": applied.unknown_purposes,
-                },
-            )
+        self._log_oddities(applied)
         self._report()
+
+    def _log_oddities(self, applied: Applied) -> None:
+        if applied.unreadable:
+            # Until they are acknowledged, every subject is denied.
+            for partition in sorted(self._store.blocked):
+                log(Event.CONSENT_UNDECODABLE, topic=self._topic, partition=partition, reason="key_unreadable")
+        if applied.undecodable:
+            log(Event.CONSENT_UNDECODABLE, topic=self._topic, reason="state_undecodable")
+        if applied.misplaced:
+            log(Event.CONSENT_MISPLACED, topic=self._topic)
+        if applied.unknown_purposes:
+            log(Event.CONSENT_PURPOSE_UNKNOWN, topic=self._topic, records=applied.unknown_purposes)
+
+    def _log_fault(self, fault: KafkaFault, phase: str) -> None:
+        log(Event.KAFKA_FAULT, topic=self._topic, code=fault.code, phase=phase)
 
     # --- freshness ---------------------------------------------------------------------------------------------------
 
@@ -333,7 +337,7 @@ class ConsentApplier:
             seen = answer.result()
         except KafkaFault as fault:
             # No answer is no proof; the age grows.
-            LOG.warning("the end of the consent topic is not known: %s", fault)
+            self._log_fault(fault, "find_end")
         else:
             self._check(seen)
             self._proofs.hear(seen.started_ns, seen.high, seen.stable)
@@ -388,7 +392,12 @@ class ConsentApplier:
             self._freshness.restored()
             self._restored = True
             self._settles_at_ns = self._monotonic_ns() + _SETTLED_NS
-            LOG.info("consent store restored", extra={"records": self._applied.records})
+            log(
+                Event.CONSENT_RESTORED,
+                topic=self._topic,
+                partitions=len(self._store.position),
+                records=self._applied.records,
+            )
             self._report()
 
     def _current_at_ms(self) -> int:

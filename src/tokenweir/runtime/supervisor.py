@@ -109,7 +109,7 @@ class Supervisor:
                     workers=len(self._children) - 1,
                 )
                 code = self._watch(slot)
-            log(Event.GATEWAY_STOPPING)
+                log(Event.GATEWAY_STOPPING)
             self._stop_children()
         log(Event.GATEWAY_STOPPED, exit_code=int(code))
         return int(code)

@@ -1,0 +1,40 @@
+"""Dead letters: coordinates and a reason, in bytes that other libraries read."""
+
+from __future__ import annotations
+
+import json
+
+from tests.support.engines import avro_decode
+
+from tokenweir.core.deadletter import SCHEMA, DeadLetter
+from tokenweir.core.outcome import REASONS, Reason
+
+_LETTER = DeadLetter("raw", 3, 42, 1_795_341_600_000, 7, "raw.crm", Reason.VALUE_INVALID, "mail", "d1", "1.0")
+
+
+def test_the_bytes_of_a_dead_letter() -> None:
+    """They stay in topics, so that they must not change by accident."""
+    assert _LETTER.encode().hex() == (
+        "067261770654809496abc0680e0e7261772e63726d0a74726561741a76616c75655f696e76616c6964086d61696c04643106312e30"
+    )
+
+
+def test_every_reason_makes_a_letter_that_a_foreign_library_reads() -> None:
+    """Stage and reason are words of the closed lists."""
+    for reason, (stage, _) in REASONS.items():
+        letter = DeadLetter("raw", 0, 0, -1, -1, "raw.crm", reason, "", "digest", "1.0")
+        read = avro_decode(json.loads(SCHEMA), letter.encode())
+        assert (read["stage"], read["reason"]) == (stage.value, reason.value)
+        assert read.keys() == {
+            "source_topic",
+            "source_partition",
+            "source_offset",
+            "source_timestamp",
+            "schema_id",
+            "output",
+            "stage",
+            "reason",
+            "field_path",
+            "policy_digest",
+            "gateway_version",
+        }
