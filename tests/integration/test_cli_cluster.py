@@ -50,9 +50,11 @@ def world(make: Make) -> World:
 def gateway(world: World) -> Iterator[RunningGateway]:
     """A gateway of two workers that runs."""
     running = world.start()
-    until(running.ready, running.log)
-    yield running
-    running.stop()
+    try:
+        until(running.ready, running.log)
+        yield running
+    finally:
+        running.stop()
 
 
 def _count(world: World, topic: str) -> int:
@@ -170,6 +172,8 @@ def test_probes_and_metrics_answer(gateway: RunningGateway) -> None:
     metrics = gateway.get("/metrics")[1]
     assert 'revision="3"' in metrics
     assert "tokenweir_build_info{" in metrics
+    assert 0 <= gateway.metric("tokenweir_key_epoch_age_seconds") < 3600
+    assert gateway.metric("tokenweir_consent_staleness_seconds") < 2
 
 
 def test_an_unknown_schema_holds_up_its_partition_only_and_then_becomes_a_dead_letter(

@@ -272,7 +272,8 @@ class RunningGateway:
         raise LookupError(series)
 
     def ready(self) -> bool:
-        """Whether the gateway says that it is ready."""
+        """Whether the gateway says that it is ready; one that has ended fails the test."""
+        assert self.process.poll() is None, self.log()[-4000:]
         return self.get("/readyz")[0] == 200
 
     def allow(self, customer: int, *purposes: str) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import jsonschema
 import pytest
-from tests.support.examples import EXAMPLES, NOW_MS, Example, Output, decode, differing, events, run
+from tests.support.examples import DIRECTORY, EXAMPLES, NOW_MS, Example, Output, decode, differing, events, run
 from tests.support.sanitizing import sanitize
 
 from tokenweir.core.outcome import Fate
@@ -115,6 +116,15 @@ def test_schemas_and_events_are_as_published(example: Example) -> None:
     """What the README calls published is byte for byte the published file, or its first lines."""
     name, original = ORIGINALS[example.name]
     assert (DATA / original).read_bytes().startswith(example.path(name).read_bytes())
+
+
+@each_example
+def test_decisions_follow_their_published_schema(example: Example) -> None:
+    """Each line of consent.jsonl is valid by schemas/consent.schema.json, so editors do not mark it."""
+    schema = json.loads((DIRECTORY.parent / "consent.schema.json").read_text("utf-8"))
+    validator = jsonschema.Draft7Validator(schema)
+    for line in example.path("consent.jsonl").read_text("utf-8").splitlines():
+        assert [error.message for error in validator.iter_errors(json.loads(line))] == []
 
 
 @pytest.mark.parametrize("name", ["clickstream", "locations"])

@@ -198,6 +198,13 @@ def plan(workspace: Workspace, subject: Case) -> PlannedStream:
     return plan_stream(workspace.policy, context, [subject.source])
 
 
+@cache
+def derived_schemas(name: str) -> list[Json]:
+    """Return the derived schemas of a case, for the audiences INSIDE and PARTNER."""
+    [version] = plan(workspace_of(case(name))[0], case(name)).versions
+    return [found and json.loads(found.text) for found in version.derived]
+
+
 def documents_of(subject: Case) -> list[Json]:
     """Return the records as JSON values; in generated Avro records a branch of a union is (name, value)."""
     return subject.documents or [json.loads(record) for record in subject.records]
@@ -325,10 +332,7 @@ def _decoded(subject: Case, result: Sanitized, audience: str) -> Iterator[Json]:
         for _, records in result.containers(audience):
             yield from records
         return
-    index = (INSIDE, PARTNER).index(audience)
-    derived = plan(workspace_of(subject)[0], subject).versions[0].derived[index]
-    assert derived is not None
-    validator = jsonschema_validator.Draft7Validator(json.loads(derived.text))
+    validator = jsonschema_validator.Draft7Validator(derived_schemas(subject.name)[(INSIDE, PARTNER).index(audience)])
     for line in result.lines(audience):
         document = json.loads(line)
         assert [error.message for error in validator.iter_errors(document)] == []
@@ -432,8 +436,8 @@ def test_references_and_one_whole_schema_give_the_same(name: str) -> None:
     context = stream_context(workspace.policy, STREAM, published_keyset([INSIDE, PARTNER]))
     planned = plan_stream(workspace.policy, context, [split])
     assert planned.findings == []
-    whole = plan(workspace, subject).versions[0].derived
-    assert [found and found.text for found in planned.versions[0].derived] == [found and found.text for found in whole]
+    found = [derived and json.loads(derived.text) for derived in planned.versions[0].derived]
+    assert found == derived_schemas(subject.name)
 
 
 def test_published_containers_are_read_as_they_are() -> None:

@@ -58,15 +58,5 @@ def tokenweir(
     """
 
 
-def _register_verbs() -> None:
-    for name in _MODULES:
-        try:
-            module = importlib.import_module(f"tokenweir.cli.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"tokenweir.cli.{name}":
-                raise
-        else:
-            module.register(app)
-
-
-_register_verbs()
+for _name in _MODULES:
+    importlib.import_module(f"tokenweir.cli.{_name}").register(app)

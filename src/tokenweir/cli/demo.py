@@ -79,14 +79,14 @@ def _show(stage: Stage, played: Played) -> None:
     _heading("3  What became of the records")
     show(_fates_table(played))
     for reason, number in sorted(played.rejections.items()):
-        out(f"rejected {number} x {reason}: a dead letter says where and why, and holds no data.")
-    out("Each record has one fate for each audience, and no fourth fate exists.")
+        out(f"rejected {number} x {reason}: dead letters say where and why, and hold no data")
+    out("Each record has exactly one fate for each audience.")
 
 
 def _show_head(stage: Stage) -> None:
     show(_styled("tokenweir demo", "bold"))
-    out("Events of customers come in on one topic. Each audience gets a topic of its own, and the policy")
-    out("and the consent of each person decide, field by field, what is in it. No consent, no data.")
+    out("Events of customers come in on one topic. Each audience gets a topic of its own.")
+    out("The policy and the consent of each person decide, field by field, what is in it.")
     out()
     rows = [
         [audience, title, ", ".join(stage.policy.audiences[audience].purposes), output.topic]
@@ -211,9 +211,10 @@ def _show_kafka(lines: list[str]) -> None:
     for line in lines:
         out(line)
     out()
-    out("The broker is the mock that librdkafka brings along. It shows the path: framed records from a raw topic,")
-    out("transactions, a reader of committed records. It keeps no offsets of transactions, so it proves nothing")
-    out("about exactly-once; the integration tests do that, on a real broker.")
+    out("The broker is the mock that librdkafka brings along. It shows the path: framed")
+    out("records from a raw topic, transactions, a reader of committed records. It keeps")
+    out("no offsets of transactions, so it proves nothing about exactly-once: that is")
+    out("what the integration tests do, on a real broker.")
 
 
 def _show_next() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,8 @@ MAX_CONSENT_PARTITIONS: Final = 128
 MISSING: Final = "does not exist"
 
 _DAY_MS: Final = 86_400_000
+_PATIENCE_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +269,25 @@ def set_starts(gateway: Gateway, admin: Admin, loaded: LoadedPolicy, stream: str
     It is done before any worker joins: a group without members can be given all its offsets at once. If another
     instance is faster, the group has members or offsets, and those count.
 
+    A coordinator that is only just loading is asked again for a while.
+
     Raises:
         PreflightError: if ``gateway.start`` is ``refuse``.
         KafkaFault: if the broker cannot be asked.
     """
+    deadline_seconds = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            _set_starts(gateway, admin, loaded, stream)
+        except KafkaFault as fault:
+            if not fault.retriable or time.monotonic() > deadline_seconds:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _set_starts(gateway: Gateway, admin: Admin, loaded: LoadedPolicy, stream: str) -> None:
     source = loaded.policy.streams[stream].source.topic
     group = gateway.group(stream)
     numbers = range(admin.describe_topic(source).partitions)

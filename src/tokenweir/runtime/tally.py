@@ -15,7 +15,17 @@ from tokenweir.telemetry.slots import SlotWriter
 class Tally:
     """Counts for one worker, into its slot file, and gives its life signs."""
 
-    def __init__(self, slot: SlotWriter, status: StatusWriter, stream: str, audiences: Sequence[str]) -> None:
+    def __init__(
+        self,
+        slot: SlotWriter,
+        status: StatusWriter,
+        stream: str,
+        audiences: Sequence[str],
+        *,
+        keys_made_at_ms: int | None = None,
+    ) -> None:
+        """Count into a slot; ``keys_made_at_ms`` is when the oldest of the stream's active key epochs began."""
+        self._keys_made_at_ms = keys_made_at_ms
         self._slot = slot
         self._status = status
         self._stream = stream
@@ -78,6 +88,11 @@ class Tally:
     def staleness(self, seconds: float) -> None:
         """Show how stale consent is as this worker sees it."""
         self._slot.set(self._slot.index(metrics.CONSENT_STALENESS), seconds)
+
+    def key_age(self, now_ms: int) -> None:
+        """Show how old the oldest active key epoch is."""
+        if self._keys_made_at_ms is not None:
+            self._slot.set(self._slot.index(metrics.KEY_EPOCH_AGE), max(now_ms - self._keys_made_at_ms, 0) / 1000)
 
     def lag(self, records: Mapping[int, int]) -> None:
         """Show how far each owned partition is behind; partitions that are no longer owned are no longer shown."""

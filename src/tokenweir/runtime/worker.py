@@ -607,6 +607,7 @@ class Worker:
             }
         )
         self._tally.staleness(self._freshness.staleness_seconds(self._clock.monotonic_ns()))
+        self._tally.key_age(self._clock.now_ms())
 
     # Faults.
 
