@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from tokenweir.app.plans import FieldView, fields, rules_by_path
 from tokenweir.app.samples import sample_token, sample_value
-from tokenweir.app.words import describe_action
 from tokenweir.app.workspace import Workspace
 from tokenweir.core import explain, paths
 from tokenweir.core.derive import Derived
+from tokenweir.core.explain import describe_action
 from tokenweir.core.plan import Rules
 from tokenweir.core.planning import PlannedSchema
 from tokenweir.core.policy.models import Policy

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from tokenweir.app.words import describe_rules
 from tokenweir.app.workspace import Workspace
 from tokenweir.core import explain
 from tokenweir.core.compiler import Compiled
+from tokenweir.core.explain import describe_rules
 from tokenweir.core.fields import Assigned
 from tokenweir.core.plan import OutputPlan, Rules, leaves
 from tokenweir.core.planning import NO_ID, PlannedStream, SourceSchema

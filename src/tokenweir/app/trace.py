@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tokenweir.app.plans import rules_by_path, why_never
-from tokenweir.app.words import describe_action
 from tokenweir.core import avro_codec
 from tokenweir.core.consent import PurposeRule, SubjectConsent, Verdict, answer, passing
 from tokenweir.core.engine import BoundOutput, BoundPlan
-from tokenweir.core.explain import names_of
+from tokenweir.core.explain import describe_action, names_of
 from tokenweir.core.outcome import Fate, Outcome
 from tokenweir.core.plan import Rules
 from tokenweir.core.policy.classes import ClassTable

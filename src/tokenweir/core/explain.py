@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tokenweir.core.compiler import Compiled
-from tokenweir.core.plan import (
-    Action,
-    ArrayOut,
-    Leaf,
-    MapOut,
-    Out,
-    OutputPlan,
-    Plan,
-    RecordOut,
-    Requires,
-    Rules,
-    UnionOut,
-    to_plain,
-)
+from tokenweir.core.plan import Action, OutputPlan, Plan, Requires, Rules, to_plain
+from tokenweir.core.plan import leaves as leaves_of
 from tokenweir.core.policy.models import ASKING, Policy
 from tokenweir.core.schema import Kind, Node
 
@@ -40,7 +29,7 @@ class FieldRow:
 def rows(compiled: Compiled) -> list[FieldRow]:
     """Return one row per scalar place, in the order of the schema."""
     plan = compiled.plan
-    by_output = [(output, {leaf.source: leaf for leaf in _leaves_with_gates(output.root)}) for output in plan.outputs]
+    by_output = [(output, {leaf.source: leaf for leaf in leaves_of(output.root)}) for output in plan.outputs]
     found = []
     for node in compiled.classification.schema.root.walk():
         if node.kind in {Kind.RECORD, Kind.ARRAY, Kind.MAP, Kind.UNION, Kind.NULL}:
@@ -62,48 +51,39 @@ def _origin(compiled: Compiled, node: Node) -> str:
     return f"{own.origin} {own.rule}".strip()
 
 
-def _leaves_with_gates(out: Out | None) -> Iterator[Leaf]:
-    match out:
-        case None:
-            return
-        case Leaf():
-            yield out
-        case RecordOut():
-            for entry in out.fields:
-                yield from _leaves_with_gates(entry.value)
-        case ArrayOut():
-            yield from _leaves_with_gates(out.items)
-        case MapOut():
-            for _, value in out.named:
-                yield from _leaves_with_gates(value)
-            yield from _leaves_with_gates(out.values)
-        case UnionOut():
-            for branch in out.branches:
-                yield from _leaves_with_gates(branch)
-
-
 def type_of(node: Node) -> str:
     """Return the type of a place in words: ``long timestamp-millis``."""
     return f"{node.kind.value} {node.logical}".strip()
 
 
 def describe_action(action: Action) -> str:
-    """Return a treatment as it would stand in the policy: ``tokenize customer``, ``generalize time: hour``."""
+    """Return a treatment as the policy writes it: ``tokenize customer``, ``generalize time: hour``."""
     if action.kind == "tokenize":
         return f"tokenize {action.token}"
-    if action.generalize is not None:
-        spec = to_plain(action.generalize)
-        return "generalize " + ", ".join(f"{key}: {value}" for key, value in spec.items())
-    return action.kind
+    if action.generalize is None:
+        return action.kind
+    parts = to_plain(action.generalize).items()
+    return "generalize " + ", ".join(f"{key}: {_flow(value)}" for key, value in parts)
+
+
+def _flow(value: Any) -> str:  # noqa: ANN401 - plain data of any kind.
+    """Return plain data in YAML's flow style."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(inner) for inner in value) + "]"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
 
 
 def describe_rules(rules: Rules, purposes: Sequence[str]) -> str:
     """Return all treatments of a place in order: ``keep if location_offers; otherwise generalize cell: h3``."""
     parts = []
     for rule in rules.rules:
-        what = describe_action(rule.action)
         names = names_of(rule.when, purposes)
-        parts.append(f"{what} if {' and '.join(names)}" if names else what)
+        condition = f" if {' and '.join(names)}" if names else ""
+        parts.append(f"{describe_action(rule.action)}{condition}")
     return "; otherwise ".join(parts)
 
 

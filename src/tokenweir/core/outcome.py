@@ -80,14 +80,20 @@ REASONS: Final[dict[Reason, tuple[Stage, str]]] = {
     Reason.TOO_DEEP: (Stage.DECODE, "The record is nested deeper than 64 levels."),
     Reason.TOO_MANY_ELEMENTS: (Stage.DECODE, "Arrays and maps hold more elements than one record may have."),
     Reason.TOO_LARGE: (Stage.DECODE, "The record or one of its numbers is larger than the limit."),
-    Reason.SCHEMA_MISMATCH: (Stage.DECODE, "A value is of another type than the schema says, or a required one is missing."),
+    Reason.SCHEMA_MISMATCH: (
+        Stage.DECODE,
+        "A value is of another type than the schema says, or a required one is missing.",
+    ),
     Reason.OUT_OF_RANGE: (Stage.DECODE, "A number, union branch or enum index is outside of its type."),
     Reason.TOMBSTONE: (Stage.DECODE, "A null value, in an output whose key does not follow from the record key alone."),
     Reason.SUBJECT_INVALID: (Stage.SUBJECT, "The id of a data subject does not have its canonical form."),
     Reason.EVENT_TIME_INVALID: (Stage.SUBJECT, "The event's own time cannot be read."),
     Reason.VALUE_INVALID: (Stage.TREAT, "A value does not fit its treatment and its class says on_invalid: reject."),
     Reason.OUTPUT_TOO_LARGE: (Stage.PRODUCE, "The sanitized record is larger than the output topic takes."),
-    Reason.ENGINE_ERROR: (Stage.TREAT, "The engine failed on this record; a bug to report with the source coordinates."),
+    Reason.ENGINE_ERROR: (
+        Stage.TREAT,
+        "The engine failed on this record; a bug to report with the source coordinates.",
+    ),
 }
 
 

@@ -35,7 +35,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-
 _PLAIN_SEGMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 
 
