@@ -29,7 +29,7 @@ from tokenweir.app.files import open_source
 from tokenweir.app.sanitize import Report
 from tokenweir.app.workspace import Workspace
 from tokenweir.core import avro, jsonschema
-from tokenweir.core.outcome import Fate
+from tokenweir.core.outcome import Fate, Reason
 from tokenweir.core.planning import PlannedStream, SourceSchema, plan_stream
 from tokenweir.core.policy.check import load_and_check
 from tokenweir.core.schema import Schema
@@ -405,11 +405,11 @@ def test_a_root_that_is_no_record_is_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TOO_LARGE))
-def test_a_datum_over_a_limit_is_refused(name: str, tmp_path: Path) -> None:
-    """The message names file, reason and field, and nothing is written."""
-    with pytest.raises(FileFormatError, match=r"input\.avro: .*too_large at decimal_fixed"):
-        sanitize_case(case(name), tmp_path)
-    assert not list((tmp_path / "out").glob("*"))
+def test_a_datum_over_a_limit_is_rejected(name: str, tmp_path: Path) -> None:
+    """As on Kafka, each such record is rejected with its reason and the rest of the file goes on."""
+    result = sanitize_case(case(name), tmp_path)
+    assert result.report.outputs[INSIDE] == {Fate.REJECTED: RECORDS}
+    assert set(result.report.rejections) == {Reason.TOO_LARGE.value}
 
 
 def test_what_nothing_can_keep_is_refused() -> None:

@@ -19,6 +19,8 @@ _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's own codes begin 
 _DEFAULTS: Mapping[str, str] = {
     # Partitions that are added to a source are noticed, and waited for by the revoke barrier, within this time.
     "topic.metadata.refresh.interval.ms": "10000",
+    # A killed worker's partitions move on after this, not after librdkafka's 45 s.
+    "session.timeout.ms": "10000",
 }
 
 _OWNED: Mapping[str, str] = {

@@ -15,6 +15,7 @@ import fastavro
 
 from tokenweir.core import avro, avro_codec
 from tokenweir.core.planning import SourceSchema
+from tokenweir.core.schema import DEFAULT_LIMITS, Limits
 from tokenweir.errors import DecodeError, FileFormatError, SchemaError
 
 #: The four bytes that a container begins with.
@@ -24,6 +25,11 @@ SYNC_BYTES: Final = 16
 
 _BLOCK_BYTES: Final = 64 * 1024
 """A block is written when its datums pass this size."""
+
+
+#: What a datum may cost while its end is looked for: more than a record may cost, so that a datum over the limits of
+#: records is found, read, and rejected by the engine with its reason, and the rest of the file goes on.
+_SPLITTING: Final = Limits(elements=10 * DEFAULT_LIMITS.elements, decimal_bytes=DEFAULT_LIMITS.bytes)
 
 
 class ContainerReader:
@@ -50,7 +56,7 @@ class ContainerReader:
             raise FileFormatError(f"{name}: no codec of that name is known; rewrite the container with deflate")
         self.schema = SourceSchema(text, f"the schema in {name}")
         try:
-            self._end_of = avro_codec.splitter(avro.parse(text))
+            self._end_of = avro_codec.splitter(avro.parse(text), _SPLITTING)
         except SchemaError as error:
             raise FileFormatError(f"{name}: the schema in the container cannot be used: {error}") from None
 

@@ -10,7 +10,7 @@ from tokenweir.core.context import StreamContext, domain_of, topic_of
 from tokenweir.core.fields import Classification, classify
 from tokenweir.core.places import Places
 from tokenweir.core.plan import OutputPlan, Plan, Rules, leaves
-from tokenweir.core.schema import CONTAINERS, Kind, Schema
+from tokenweir.core.schema import CONTAINERS, Kind, Node, Schema
 from tokenweir.core.tagging import Problem
 
 __all__ = ["Compiled", "StreamContext", "compile_plan", "domain_of", "topic_of"]
@@ -53,7 +53,7 @@ def compile_plan(
         problems.extend(
             Problem(
                 "unclassified-field",
-                f"'{node.path}' has no class",
+                f"{_shown(node)} has no class",
                 node.path,
                 ("source",),
                 f"tag it in the schema (confluent:tags) or name it under fields of stream '{context.name}'",
@@ -103,3 +103,7 @@ def _once(problems: list[Problem]) -> list[Problem]:
 
 def _all_rules(output: OutputPlan) -> list[Rules]:
     return [leaf.rules for leaf in leaves(output.root)] + list(output.key_rules)
+
+
+def _shown(node: Node) -> str:
+    return f"'{node.path}'" if node.path else "the value, which is no record,"

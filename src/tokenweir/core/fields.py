@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from tokenweir.core.access import root_name
-from tokenweir.core.paths import PathError, Pattern
+from tokenweir.core.paths import PathError, Pattern, StepKind, Steps, parse_path
 from tokenweir.core.schema import CONTAINERS, DEFAULT_LIMITS, Field, Kind, Node, Schema, segment
 from tokenweir.core.tagging import Given, Problem, Problems, Tags, descends, narrowest, unknown_class
 from tokenweir.errors import SchemaError
@@ -185,6 +185,12 @@ def _read_rules(overlay: Mapping[str, str | Override], class_names: Collection[s
     return rules
 
 
+def _last_name(steps: Steps) -> str | None:
+    """Return the field name in which a path ends, before any union branch; None for wildcards and other endings."""
+    last = next((step for step in reversed(steps) if step.kind is not StepKind.BRANCH), None)
+    return last.text if last is not None and last.kind is StepKind.NAME and last.glob is None else None
+
+
 @dataclass(slots=True)
 class _Classifier:
     """Brings rules and tags together, place by place, and spreads the classes over the tree."""
@@ -199,6 +205,13 @@ class _Classifier:
     matched: set[str] = field(default_factory=set)
     effective: dict[Node, str | None] = field(default_factory=dict)
     unclassified: list[Node] = field(default_factory=list)
+    #: Rules by the name in which they end, None for those that end otherwise: a wide schema has as many rules as
+    #: places, and comparing each with each would take seconds.
+    by_name: dict[str | None, list[_Rule]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            self.by_name.setdefault(_last_name(rule.pattern.steps), []).append(rule)
 
     def run(self) -> Classification:
         # An optional field and the union round it have one path: they are one place.
@@ -249,7 +262,9 @@ class _Classifier:
     def _rule_at(self, path: str) -> tuple[bool, _Rule | None]:
         """Return whether the rules are clear about a place, and the rule that wins there, if any."""
         record = root_name(self.schema)
-        matching = [rule for rule in self.rules if rule.pattern.matches(path, record)]
+        name = _last_name(parse_path(path))
+        candidates = [*self.by_name.get(name, ()), *self.by_name.get(None, ())] if name else self.by_name.get(None, ())
+        matching = [rule for rule in candidates if rule.pattern.matches(path, record)]
         if not matching:
             return True, None
         self.matched.update(rule.text for rule in matching)

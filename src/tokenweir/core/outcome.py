@@ -107,10 +107,10 @@ class Outcome:
     """
 
     fate: Fate
-    key: bytes | None = None
-    value: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+    value: bytes | None = field(default=None, repr=False)
     timestamp_ms: int = -1
-    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+    headers: list[tuple[str, bytes | None]] = field(default_factory=list, repr=False)
     reason: Reason | None = None
     field_path: str = ""
     treated: dict[Treated, int] = field(default_factory=dict)

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -34,6 +34,7 @@ from tokenweir.adapters.registry import CachingRegistry, Registry
 from tokenweir.core import deadletter
 from tokenweir.core.compiler import domain_of
 from tokenweir.core.engine import ReferenceEngine
+from tokenweir.core.librdkafka import PropertyValue
 from tokenweir.core.outcome import Reason
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.timestamps import parse_date_time
@@ -53,6 +54,11 @@ from tokenweir.telemetry.slots import SlotWriter, slot_path
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
+
+#: librdkafka's default of message.max.bytes.
+_CLIENT_MAX_BYTES: Final = 1_000_000
+#: More than the header of a record batch (61 bytes) and the lengths inside of a record (Kafka protocol, version 2).
+_BATCH_BYTES: Final = 256
 
 
 class ExitCode(IntEnum):
@@ -198,14 +204,15 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
     )
     tally = Tally(slot, status, stream, audiences, keys_made_at_ms=_keys_made_at_ms(gateway, loaded, audiences))
     log(Event.KEYS_OPENED, count=len(keyset.domains))
+    properties = config.kafka.client_properties()
+    admin = Admin(properties)
     engine = ReferenceEngine(
         loaded.policy,
         keyset,
-        max_output_bytes=int(config.kafka.client_properties().get("message.max.bytes", 1_000_000)),
+        max_output_bytes=_max_output_bytes(admin, properties, gateway.output_topics(loaded, stream)),
         on_fault=lambda error: log(Event.ENGINE_FAILED, error=error, stream=stream),
     )
     plans, outputs = _plans(gateway, loaded, registry, engine=engine, stream=stream, tally=tally)
-    properties = config.kafka.client_properties()
     id_key, mac_key = keyset.consent_store_keys()
     transactional_id = gateway.transactional_id(stream, spec.slot)
     worker = Worker(
@@ -226,7 +233,7 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
         ),
         consumer=lambda owner: GroupConsumer(properties, gateway.group(stream), transactional_id, owner),
         producer=lambda: TransactionalProducer(properties, transactional_id),
-        admin=Admin(properties),
+        admin=admin,
         store=ConsentStoreReader(config.state.directory / DIRECTORY_NAME, id_key.reveal(), mac_key.reveal()),
         freshness=Freshness(config.state.directory / FILE_NAME, boot_id()),
         engine=engine,
@@ -238,6 +245,16 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
     )
     _calm_collector()
     worker.run(stop.is_set)
+
+
+def _max_output_bytes(admin: Admin, properties: Mapping[str, PropertyValue], topics: Iterable[str]) -> int:
+    """Return how large a sanitized record may be: what the client and every output topic take, less the batch's own.
+
+    A larger one would fail its whole transaction, and that again at every retry.
+    """
+    client = int(properties.get("message.max.bytes", _CLIENT_MAX_BYTES))
+    limits = (admin.topic_config(topic).get("max.message.bytes") for topic in topics)
+    return min([client, *(int(limit) for limit in limits if limit is not None)]) - _BATCH_BYTES
 
 
 def _calm_collector() -> None:

@@ -14,7 +14,7 @@ from tokenweir.core.compiler import topic_of
 from tokenweir.core.keys import Keyset
 from tokenweir.core.policy.check import load_and_check
 from tokenweir.core.policy.loader import LoadedPolicy, load_policy
-from tokenweir.errors import KeysError
+from tokenweir.errors import KeysError, RefusedError
 from tokenweir.runtime.sources import read_text
 
 
@@ -38,7 +38,10 @@ class Gateway:
             FileFormatError: if the policy cannot be read.
             FindingsError: if the policy is not sound.
             KeysError: if there is no keyset.
+            RefusedError: if the configuration asks for an engine that is not installed.
         """
+        if config.gateway.engine == "native":
+            raise RefusedError("gateway.engine is 'native', but this installation has the reference engine only")
         text, file = read_text(config.policy.file), str(config.policy.file)
         load_and_check(text, file)  # This very text: the file may have changed since somebody looked at it.
         return cls(config, text, file, _digest(config))
