@@ -41,6 +41,9 @@ from tokenweir.core.timestamps import parse_date_time
 from tokenweir.errors import PreflightError, RefusedError, RegistryError, SchemaError, TokenweirError
 from tokenweir.runtime import preflight
 from tokenweir.runtime.applier import ApplierSettings, Progress, run_applier
+from tokenweir.runtime.assignment import Assignment, AssignmentSettings
+from tokenweir.runtime.batch import Delivery, Intake
+from tokenweir.runtime.clock import SystemClock
 from tokenweir.runtime.gateway import Gateway, keyset_path
 from tokenweir.runtime.plans import PlanCache, register_derived
 from tokenweir.runtime.sources import open_registry, plan_known
@@ -89,18 +92,6 @@ class ChildSpec:
     def status_file(self) -> Path:
         """Where its life signs are."""
         return self.gateway.slots_directory / f"{self.name}.status"
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def now_ms(self) -> int:
-        """Wall clock in milliseconds of the epoch."""
-        return time.time_ns() // 1_000_000
-
-    def monotonic_ns(self) -> int:
-        """CLOCK_MONOTONIC in nanoseconds."""
-        return time.monotonic_ns()
 
 
 def main() -> int:
@@ -215,33 +206,45 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
     plans, outputs = _plans(gateway, loaded, registry, engine=engine, stream=stream, tally=tally)
     id_key, mac_key = keyset.consent_store_keys()
     transactional_id = gateway.transactional_id(stream, spec.slot)
-    worker = Worker(
-        WorkerSettings(
+    clock = SystemClock()
+    store = ConsentStoreReader(config.state.directory / DIRECTORY_NAME, id_key.reveal(), mac_key.reveal())
+    assignment = Assignment(
+        AssignmentSettings(
             stream=stream,
             slot=spec.slot,
-            topic=found.source.topic,
             group=gateway.group(stream),
+            policy_digest=loaded.digest,
+            consent_topic=config.consent.topic,
+            max_staleness_seconds=config.consent.max_staleness_seconds,
+        ),
+        admin=admin,
+        store=store,
+        freshness=Freshness(config.state.directory / FILE_NAME, boot_id()),
+        clock=clock,
+    )
+    worker = Worker(
+        WorkerSettings(
+            topic=found.source.topic,
+            interval_seconds=config.gateway.commit.interval_ms / 1000,
+            max_records=config.gateway.commit.records,
+            max_bytes=config.gateway.commit.bytes,
+        ),
+        consumer=lambda owner: GroupConsumer(properties, gateway.group(stream), transactional_id, owner),
+        producer=lambda: TransactionalProducer(properties, transactional_id),
+        assignment=assignment,
+        store=store,
+        engine=engine,
+        plans=plans,
+        intake=Intake(plans, clock, framed=found.source.format != "json"),
+        delivery=Delivery(
+            outputs=tuple(outputs),
             dead_letter_topic=gateway.dead_letter_topic(found.source.topic),
             dead_letter_schema_id=_dead_letter_id(gateway, registry, found.source.topic),
             policy_digest=loaded.digest,
             version=__version__,
-            framed=found.source.format != "json",
-            interval_seconds=config.gateway.commit.interval_ms / 1000,
-            max_records=config.gateway.commit.records,
-            max_bytes=config.gateway.commit.bytes,
-            max_staleness_seconds=config.consent.max_staleness_seconds,
         ),
-        consumer=lambda owner: GroupConsumer(properties, gateway.group(stream), transactional_id, owner),
-        producer=lambda: TransactionalProducer(properties, transactional_id),
-        admin=admin,
-        store=ConsentStoreReader(config.state.directory / DIRECTORY_NAME, id_key.reveal(), mac_key.reveal()),
-        freshness=Freshness(config.state.directory / FILE_NAME, boot_id()),
-        engine=engine,
-        plans=plans,
-        outputs=outputs,
         tally=tally,
-        clock=SystemClock(),
-        consent_topic=config.consent.topic,
+        clock=clock,
     )
     _calm_collector()
     worker.run(stop.is_set)

@@ -1,0 +1,282 @@
+"""What a worker owns, and how it takes partitions over: rules B2 and B3 of the revoke barrier.
+
+Before the first record of a partition is read, the worker's own view of consent must be at least as new as the view
+under which that partition's last record was decided. That view stands in the metadata of the committed offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import Message
+
+from tokenweir.adapters.admin import Admin
+from tokenweir.adapters.consentfiles import StoreError
+from tokenweir.adapters.consentreader import ConsentSnapshot, ConsentStoreReader
+from tokenweir.adapters.consumer import GroupConsumer, Partition
+from tokenweir.adapters.freshness import Freshness
+from tokenweir.adapters.kafka_errors import KafkaFault, UnstableOffsetsError
+from tokenweir.errors import RefusedError
+from tokenweir.runtime.clock import Clock
+from tokenweir.runtime.position import ConsentPosition
+from tokenweir.telemetry.events import Event
+from tokenweir.telemetry.logs import log
+
+PAUSE_SECONDS: Final = 0.05
+_COMMITTED_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentSettings:
+    """What taking partitions over depends on."""
+
+    stream: str
+    slot: int
+    group: str
+    policy_digest: str
+    consent_topic: str
+    max_staleness_seconds: float
+
+
+class Assignment:
+    """The partitions of one worker: those that it reads, and those that it must still take over.
+
+    Attributes:
+        joined: Whether the group has given this member its partitions, be they none.
+        next_offsets: Per partition that is read, the next offset to process.
+        paused: Per partition that waits, the schema id that it waits for.
+        queue: Records that were read and are not processed yet.
+    """
+
+    def __init__(
+        self,
+        settings: AssignmentSettings,
+        *,
+        admin: Admin,
+        store: ConsentStoreReader,
+        freshness: Freshness,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._admin = admin
+        self._store = store
+        self._freshness = freshness
+        self._clock = clock
+        self._consumer: GroupConsumer | None = None
+        self._taking: set[Partition] = set()
+        self._required: dict[Partition, ConsentPosition] = {}
+        self._generation_of_store = -1
+        self._held = False
+        self._stale_since: float | None = None
+        self.joined = False
+        self.next_offsets: dict[Partition, int] = {}
+        self.paused: dict[Partition, int] = {}
+        self.queue: list[Message] = []
+
+    def attach(self, consumer: GroupConsumer) -> None:
+        """Use this consumer, whose callbacks the assignment is."""
+        self._consumer = consumer
+
+    @property
+    def consumer(self) -> GroupConsumer:
+        """The consumer."""
+        if self._consumer is None:
+            raise RuntimeError("the assignment has no consumer yet")
+        return self._consumer
+
+    @property
+    def taking(self) -> bool:
+        """Whether partitions wait to be taken over."""
+        return bool(self._taking)
+
+    # The three callbacks of a rebalance run inside a read. No transaction is open then, because a read is only made
+    # between transactions, so that dropping the queue is all that there is to abort.
+
+    def assigned(self, partitions: list[Partition]) -> None:
+        """Note new partitions; they are taken over between reads."""
+        self.drop()
+        self.joined = True
+        self._taking = set(partitions)
+        self.log(Event.PARTITIONS_ASSIGNED, partitions=len(partitions))
+
+    def revoked(self, partitions: list[Partition]) -> None:
+        """Drop everything of the batch under way."""
+        self.drop()
+        self.log(Event.PARTITIONS_REVOKED, partitions=len(partitions))
+
+    def lost(self, partitions: list[Partition]) -> None:
+        """Drop everything of the batch under way."""
+        self.drop()
+        self.log(Event.PARTITIONS_LOST, partitions=len(partitions))
+
+    def drop(self) -> None:
+        """Forget every partition and every record."""
+        self.joined = False
+        self._taking.clear()
+        self._required.clear()
+        self.next_offsets.clear()
+        self.paused.clear()
+        self.queue.clear()
+
+    # Reading and not reading.
+
+    def idle(self) -> None:
+        """Stay in the group while consent is not usable: nothing is fetched, and nothing fetched is kept."""
+        if not self._held:
+            self._hold()
+        self.consumer.read(1, PAUSE_SECONDS)
+
+    def resume(self) -> None:
+        """Fetch again if that was stopped."""
+        if self._held:
+            self.begin()
+
+    def begin(self) -> None:
+        """Fetch from the next offset of every owned partition, whatever was fetched before."""
+        self.queue.clear()
+        self.paused.clear()
+        self.consumer.begin(self.next_offsets)
+        self._held = False
+
+    def _hold(self) -> None:
+        self.queue.clear()
+        self.paused.clear()
+        self.consumer.hold()
+        self._held = True
+
+    def take_over_again(self) -> None:
+        """Treat every owned partition as one that was just assigned."""
+        if self.next_offsets:
+            self._taking = set(self.next_offsets)
+            self.next_offsets.clear()
+            self._required.clear()
+            self._hold()
+
+    # Consent.
+
+    def consent_usable(self) -> bool:
+        """Whether consent is restored and fresh, and still the store under which the partitions were taken over."""
+        if not self._freshness.restored:
+            self.take_over_again()
+            return False
+        generation = self._freshness.generation
+        if generation != self._generation_of_store:
+            # The store was rebuilt: its position may have gone back, so every partition is taken over again (B3).
+            self._generation_of_store = generation
+            self.take_over_again()
+            return False
+        return self._fresh()
+
+    def _fresh(self) -> bool:
+        staleness = self.staleness_seconds()
+        fresh = staleness <= self._settings.max_staleness_seconds
+        now = self._clock.monotonic_ns() / 1e9
+        topic = self._settings.consent_topic
+        if fresh and self._stale_since is not None:
+            self.log(Event.CONSENT_FRESH, topic=topic, seconds=now - self._stale_since)
+            self._stale_since = None
+        elif not fresh and self._stale_since is None:
+            self.log(Event.CONSENT_STALE, topic=topic, seconds=staleness)
+            self._stale_since = now
+        return fresh
+
+    def staleness_seconds(self) -> float:
+        """Return the age of the last proof that no consent is missing."""
+        return self._freshness.staleness_seconds(self._clock.monotonic_ns())
+
+    def same_store(self, snapshot: ConsentSnapshot) -> bool:
+        """Whether a snapshot is of the store under which the partitions were taken over."""
+        return snapshot.generation == self._generation_of_store
+
+    def position(self, snapshot: ConsentSnapshot) -> ConsentPosition:
+        """Return the consent position of a snapshot."""
+        return ConsentPosition(snapshot.topic_id, self._settings.policy_digest, dict(enumerate(snapshot.position)))
+
+    # Takeover (B2).
+
+    def take_over(self) -> bool:
+        """Try to begin the partitions that were assigned; call again until it returns true.
+
+        Raises:
+            RefusedError: a partition lost its offset, or the consent topic is another one.
+            KafkaFault: the broker's answer will not get better by asking again.
+        """
+        partitions = sorted(self._taking)
+        try:
+            starts = self._starts(partitions)
+        except KafkaFault as fault:
+            # A pending transaction looks like a time-out; it never means that nothing is committed.
+            if not (fault.retriable or isinstance(fault, UnstableOffsetsError)):
+                raise
+            starts = None
+        if starts is None or not self._consent_covers(partitions):
+            # The read keeps the member in the group and lets a rebalance in; nothing is assigned, so nothing comes.
+            self.consumer.read(1, PAUSE_SECONDS)
+            return False
+        self._taking.clear()
+        self.next_offsets = dict(starts)
+        self.begin()
+        for topic, number in sorted(starts):
+            offset = starts[topic, number]
+            self.log(Event.PARTITION_RESUMED, topic=topic, partition=number, offset=offset, reason="taken_over")
+        return True
+
+    def _starts(self, partitions: list[Partition]) -> Mapping[Partition, int]:
+        """Return where each partition begins, and note the consent that it needs."""
+        committed = self.consumer.committed(partitions, timeout_seconds=_COMMITTED_SECONDS)
+        starts: dict[Partition, int] = {}
+        for partition in partitions:
+            offset, metadata = committed[partition]
+            starts[partition] = self._start_of_new(partition) if offset is None else offset
+            if partition not in self._required:
+                self._required[partition] = self._required_position(metadata)
+        return starts
+
+    def _start_of_new(self, partition: Partition) -> int:
+        """A partition without offset begins at its beginning if it is new to the group, and is refused otherwise."""
+        topic, number = partition
+        every = range(self._admin.describe_topic(topic).partitions)
+        committed = self._admin.committed(self._settings.group, topic, every)
+        known = [other for other, found in committed.items() if found.offset is not None]
+        if known and number < max(known):
+            raise RefusedError(
+                f"{topic}-{number} has no committed offset in group {self._settings.group}, though others have: "
+                "set it with kafka-consumer-groups.sh --reset-offsets before starting again"
+            )
+        return self._admin.low_watermarks(topic, [number])[number]
+
+    def _required_position(self, metadata: str) -> ConsentPosition:
+        """Return the consent under which a partition was last decided; without one, all that there is now."""
+        position = ConsentPosition.parse(metadata)
+        if position is not None:
+            return position
+        description = self._admin.describe_topic(self._settings.consent_topic)
+        ends = self._admin.high_watermarks(self._settings.consent_topic, range(description.partitions))
+        return ConsentPosition(description.topic_id, self._settings.policy_digest, ends)
+
+    def _consent_covers(self, partitions: list[Partition]) -> bool:
+        """Whether the store is at or past what every partition needs."""
+        if not self._freshness.restored:
+            return False
+        try:
+            with self._store.snapshot() as snapshot:
+                self._generation_of_store = snapshot.generation
+                position = self.position(snapshot)
+        except StoreError:
+            return False
+        for partition in partitions:
+            required = self._required[partition]
+            if required.topic_id != position.topic_id:
+                raise RefusedError(
+                    f"the consent topic {self._settings.consent_topic} is not the one under which group "
+                    f"{self._settings.group} last ran: it was deleted and created again"
+                )
+            if not position.covers(required.offsets):
+                return False
+        return True
+
+    def log(self, event: Event, **fields: str | float) -> None:
+        """Log an event of this worker."""
+        log(event, error=None, stream=self._settings.stream, slot=self._settings.slot, **fields)
