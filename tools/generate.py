@@ -182,6 +182,7 @@ def _parameter(parameter: Any) -> list[str]:  # noqa: ANN401 - as above
         name = f"`{parameter.metavar or parameter.name.upper()}`"
     else:
         name = ", ".join(f"`{option}`" for option in parameter.opts) + _value(parameter)
+        name += "".join(f" / `{option}`" for option in parameter.secondary_opts)
     default = parameter.default
     plain = default is None or default is False or callable(default) or default == []
     shown = "required" if parameter.required else "" if plain else f"`{getattr(default, 'value', default)}`"
@@ -190,7 +191,7 @@ def _parameter(parameter: Any) -> list[str]:  # noqa: ANN401 - as above
 
 def _value(option: Any) -> str:  # noqa: ANN401 - as above
     """Return what stands after an option."""
-    if isinstance(option.default, bool):
+    if option.is_flag:
         return ""
     choices = [choice.value for choice in type(option.default)] if isinstance(option.default, Enum) else []
     return f" `{option.metavar or '|'.join(choices) or 'VALUE'}`"

@@ -8,9 +8,9 @@ The tree::
     ├── RefusedError               3  refused for safety; it takes the world (broker, registry, keys) to know
     │   ├── KeysError              3  keyset or KEK missing, wrong, or readable by others
     │   └── PreflightError         3  a topic, permission or plan is not fit to start
+    ├── RegistryError              3  the schema registry did not answer usefully; carries a kind
     ├── FileFormatError            1  a file given on the command line cannot be read
     ├── SchemaError                1  a schema that the gateway cannot work with
-    ├── RegistryError              1  the schema registry did not answer usefully; carries a kind
     ├── InvalidValueError          1  a value does not fit its format; carries no part of the value
     └── DecodeError                1  bytes that do not follow their schema; carries (reason, path, position)
 
@@ -106,6 +106,8 @@ class RegistryError(TokenweirError):
     ``kind`` is one of ``not_found``, ``unavailable``, ``timeout``, ``denied``, ``incompatible``, ``malformed``,
     ``changed``; it is the label of a metric and decides what the caller does.
     """
+
+    exit_code: ClassVar[int] = 3
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)

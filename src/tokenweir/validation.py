@@ -28,6 +28,7 @@ RULES: Final[dict[str, str]] = {
     "wrong-type": "A value of another type than the key takes, such as a number where text is wanted.",
     "wrong-value": "A value that the key does not take.",
     "out-of-range": "A number, or a number of elements, below or above its bounds.",
+    "other-file": "A policy stands where a configuration is wanted, or the other way round.",
     "bad-name": "A name with characters that such names do not have.",
 }
 

@@ -193,6 +193,8 @@ def _syntax_finding(error: Exception, text: str, file: str) -> Finding:
             remedy = "check the indentation, and quote texts that hold ': '"
         elif "cannot start any token" in problem:
             remedy = "quote the text"
+        if "${" in _line(text, place.line):
+            remedy = 'quote the variable: "${NAME}"'
         return Finding(file, *place, "syntax", message, remedy)
     if isinstance(error, ReaderError):
         before = text[: error.position]
@@ -200,6 +202,11 @@ def _syntax_finding(error: Exception, text: str, file: str) -> Finding:
         column = len(before) - (before.rfind("\n") + 1) + 1
         return Finding(file, line, column, "syntax", "a character that YAML does not allow")
     return Finding(file, 1, 1, "syntax", "the text cannot be read as YAML")
+
+
+def _line(text: str, number: int) -> str:
+    lines = text.split("\n")
+    return lines[number - 1] if number <= len(lines) else ""
 
 
 @dataclass(slots=True)

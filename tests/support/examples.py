@@ -77,8 +77,8 @@ class Example:
     def consent(self) -> ConsentLines:
         """Return the decisions."""
         path = self.path("consent.jsonl")
-        types = self.workspace().policy.policy.subjects
-        return ConsentLines.read(path.read_text("utf-8"), str(path), NOW_MS, types)
+        policy = self.workspace().policy.policy
+        return ConsentLines.read(path.read_text("utf-8"), str(path), NOW_MS, policy)
 
 
 EXAMPLES: Final = (

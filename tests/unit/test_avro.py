@@ -251,6 +251,14 @@ def test_tags_of_field_and_type_meet_on_the_place() -> None:
     assert at(schema, "none")[0].tags == ()
 
 
+def test_a_place_has_a_limited_number_of_tags() -> None:
+    """Every use of a type holds all of its tags, so that many on one type would take memory for each use."""
+    tags = [f"T{number}" for number in range(65)]
+    assert len(parse(record({"name": "a", "type": "int", "confluent:tags": tags[:64]})).root.fields[0].node.tags) == 64
+    with pytest.raises(SchemaError, match="64 tags"):
+        parse(record({"name": "a", "type": "int", "confluent:tags": tags}))
+
+
 def test_tags_of_a_named_type_go_with_it() -> None:
     """Wherever a tagged type is used by name, also inside itself, its tags hold."""
     tagged: dict[str, Any] = {"confluent:tags": ["PII"]}
@@ -439,6 +447,15 @@ def test_exponential_expansion_is_refused_quickly() -> None:
     with pytest.raises(SchemaError, match="more than 10000 places"):
         parse(source)
     assert time.perf_counter() - started < 5
+
+
+def test_a_large_enum_at_many_places_is_refused() -> None:
+    """What is compiled for a place grows with its enum, so that the symbols of all places together are limited."""
+    enum = {"type": "enum", "name": "E", "symbols": [f"S{number}" for number in range(20_000)]}
+    uses = [("e0", enum), *[(f"e{number}", "E") for number in range(1, 51)]]
+    assert len(parse(record(*uses[:50])).root.fields) == 50
+    with pytest.raises(SchemaError, match="more than 1000000 enum symbols"):
+        parse(record(*uses))
 
 
 def test_long_names_in_many_paths_are_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,9 +14,9 @@ from typing import Any
 import pytest
 
 from tokenweir.core import avro
-from tokenweir.core.avro_codec import Value, reader, writer
+from tokenweir.core.avro_codec import Reader, Value, reader, writer
 from tokenweir.core.outcome import Reason
-from tokenweir.core.schema import ABSENT, DEFAULT_LIMITS, Kind, Limits, Node, Schema
+from tokenweir.core.schema import ABSENT, DEFAULT_LIMITS, Field, Kind, Limits, Node, Schema
 from tokenweir.errors import DecodeError, SchemaError
 
 ITEMS_OF_NULL = {"type": "array", "items": "null"}
@@ -43,7 +44,7 @@ def schema_of(source: object) -> Schema:
     return avro.parse(json.dumps(source))
 
 
-def reader_of(source: object, **limits: int) -> Callable[[bytes], Value]:
+def reader_of(source: object, **limits: int) -> Reader:
     """Return the reader of a schema, under other limits than the usual ones."""
     return reader(schema_of(source), replace(DEFAULT_LIMITS, **limits))
 
@@ -291,6 +292,73 @@ def test_element_bombs(source: object, data: bytes) -> None:
     assert time.perf_counter() - started < 2
 
 
+def _chain(levels: int) -> dict[str, Any]:
+    """Return a record type with so many records inside of each other, and one number in the innermost."""
+    inside: Any = "int"
+    for level in range(levels):
+        inside = {"type": "record", "name": f"L{level}", "fields": [{"name": "n", "type": inside}]}
+    chain: dict[str, Any] = inside
+    return chain
+
+
+@pytest.mark.parametrize(
+    ("source", "fits", "too_many"),
+    [
+        # One byte each, and nine values: eight records and the number.
+        ({"type": "array", "items": _chain(8)}, b"\x04" + bytes(2) + b"\x00", b"\x06" + bytes(3) + b"\x00"),
+        # The same behind a key, and in a block with a size.
+        (
+            {"type": "map", "values": _chain(8)},
+            b"\x04\x02a\x00\x02b\x00\x00",
+            b"\x05\x0c\x02a\x00\x02b\x00\x02c\x00\x00",
+        ),
+        # Behind a union only the branch that is there is paid for.
+        (
+            {"type": "array", "items": ["null", _chain(8)]},
+            b"\x06\x02\x00\x00\x02\x00\x00",
+            b"\x06\x02\x00\x02\x00\x02\x00\x00",
+        ),
+        # A union costs one, be it null or not, and so does an array of its own.
+        (
+            {
+                "type": "array",
+                "items": {
+                    "type": "record",
+                    "name": "R",
+                    "fields": [{"name": "a", "type": ["null", "int"]}, {"name": "b", "type": LONGS}],
+                },
+            },
+            b"\x0c" + b"\x00\x00" * 6 + b"\x00",
+            b"\x0e" + b"\x00\x00" * 7 + b"\x00",
+        ),
+        # A recursive type is paid for whenever it returns into itself.
+        (
+            {
+                "type": "record",
+                "name": "T",
+                "fields": [{"name": "a", "type": _chain(8)}, {"name": "t", "type": ["null", "T"]}],
+            },
+            b"\x00\x02\x00\x00",
+            b"\x00\x02\x00\x02\x00\x00",
+        ),
+    ],
+)
+def test_every_value_in_a_collection_is_paid_for(source: object, fits: bytes, too_many: bytes) -> None:
+    """What one byte stands for counts, not the byte: nested records and unions cannot make more than the limit."""
+    read = reader_of(source, elements=20)
+    assert read(fits)
+    assert 10 < read.elements <= 20
+    error = rejection(source, too_many, elements=20)
+    assert error.reason == Reason.TOO_MANY_ELEMENTS
+    assert rejection(source, too_many, elements=read.elements).reason == Reason.TOO_MANY_ELEMENTS
+    assert reader_of(source, elements=read.elements)(fits) == read(fits)
+
+
+def test_fields_outside_of_collections_cost_nothing() -> None:
+    """A tight limit on elements does not forbid a wide schema."""
+    assert reader_of(_chain(8), elements=0)(b"\x02")
+
+
 def test_the_budget_is_one_for_the_whole_record() -> None:
     """Elements of all arrays and maps count together, up to the limit exactly, and anew for each record."""
     pair = {
@@ -440,6 +508,20 @@ def test_trees_that_are_not_avro(root: Node, make: Callable[[Schema], object]) -
     """A tree with JSON numbers, half a collection or a dangling reference has no reader and no writer."""
     with pytest.raises(SchemaError):
         make(Schema(root, "avro"))
+
+
+def test_a_writer_has_the_symbols_of_an_enum_once() -> None:
+    """However many places use it; a table for each would take gigabytes for a schema of a megabyte."""
+    symbols = tuple(f"S{number}" for number in range(5000))
+    fields = tuple(Field(f"e{number}", Node(Kind.ENUM, name="E", symbols=symbols)) for number in range(100))
+    tracemalloc.start()
+    try:
+        write = writer(Schema(Node(Kind.RECORD, name="R", fields=fields), "avro"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000
+    assert write([symbols[index] for index in range(100)])[:2] == b"\x00\x02"
 
 
 def test_limits_hold_for_the_defaults() -> None:

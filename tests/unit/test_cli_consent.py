@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from tokenweir.app.consentwriter import Change, answers, decisions_of, states_in, subject_of, unknown_name
+from tokenweir.adapters.topicwriter import TopicWriter
+from tokenweir.app.consentlines import unknown_name
+from tokenweir.app.consentwriter import (
+    Change,
+    ConsentTopic,
+    Found,
+    answers,
+    decisions_of,
+    is_older,
+    states_in,
+    subject_of,
+)
 from tokenweir.cli import app
 from tokenweir.core.consent import UNDECODABLE, Decision, SourceState, SubjectConsent, Verdict
 from tokenweir.core.policy.loader import load_policy
 from tokenweir.core.policy.models import Policy
+from tokenweir.core.subjects import Subject
 from tokenweir.errors import FindingsError, RefusedError, UsageError
 
 _HERE = Path(__file__).parent
@@ -40,7 +53,6 @@ def policy() -> Policy:
     ("text", "canonical", "source", "changed"),
     [
         ("customer:0000000007", "customer:0000000007", "", False),
-        ("customer:7", "customer:0000000007", "", True),
         ("customer:0000000007#web", "customer:0000000007", "web", False),
         ("device:6BA7B810-9DAD-11D1-80B4-00C04FD430C8", "device:6ba7b810-9dad-11d1-80b4-00c04fd430c8", "", True),
         ("mailbox:Jo%40X.example", "mailbox:jo@x.example", "", True),
@@ -63,6 +75,8 @@ def test_a_subject_is_put_into_its_canonical_form(
         ("custmer:7", "did you mean 'customer'?"),
         ("customer:00000000078", "digits"),
         ("customer:7x7", "digits"),
+        ("customer:7", "exactly 10 digits, leading zeros included"),
+        ("customer:000001234", "exactly 10 digits, leading zeros included"),
         ("customer:\u0667", "digits"),
         ("device:7", "UUID"),
     ],
@@ -193,9 +207,9 @@ def test_later_lines_win_and_come_last(policy: Policy) -> None:
     text += '{"subject":"customer:0000000001","decisions":null}\n'
     states, lines = states_in(text, "file", _NOW_MS, policy)
     assert lines == 3
-    assert [(key.subject.id, state is None) for key, state in states.items()] == [
-        ("0000000002", False),
-        ("0000000001", True),
+    assert [(key.subject.id, line.state is None, line.number) for key, line in states.items()] == [
+        ("0000000002", False, 2),
+        ("0000000001", True, 3),
     ]
 
 
@@ -209,18 +223,89 @@ def test_every_line_that_the_policy_does_not_know_is_told(policy: Policy) -> Non
     assert [finding.line for finding in caught.value.findings] == [1, 2, 2, 4]
 
 
+_ALLOW, _DENY = Decision("allow", _NOW_MS), Decision("deny", _NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("new", "standing", "older"),
+    [
+        (SourceState(_NOW_MS, {"a": _ALLOW}), SourceState(_NOW_MS, {"a": _ALLOW}), False),
+        (SourceState(_NOW_MS, {"a": _DENY}), SourceState(_NOW_MS, {"a": _DENY}), False),
+        (SourceState(_NOW_MS, {"a": _DENY}), SourceState(_NOW_MS, {"a": _ALLOW}), False),
+        (SourceState(_NOW_MS, {"a": _ALLOW}), SourceState(_NOW_MS, {"a": _DENY}), True),
+        (SourceState(_NOW_MS, {}), SourceState(_NOW_MS, {"*": _DENY}), True),
+        (SourceState(_NOW_MS - 1, {}), SourceState(_NOW_MS, {}, minor=True), True),
+        (SourceState(_NOW_MS + 1, {"a": _ALLOW}), SourceState(_NOW_MS, {"a": Decision("deny", _NOW_MS + 1)}), True),
+        (SourceState(_NOW_MS + 1, {"a": Decision("allow", _NOW_MS + 1)}), SourceState(_NOW_MS, {"a": _DENY}), False),
+        (SourceState(_NOW_MS + 1, {"a": _ALLOW}), SourceState(_NOW_MS, {"a": _DENY}), True),
+    ],
+)
+def test_a_state_that_would_undo_a_newer_one_is_older(new: SourceState, standing: SourceState, *, older: bool) -> None:
+    """By the state's own date or by any decision's; at one instant a deny is not lifted."""
+    assert is_older(new, standing) is older
+
+
+class _StandingTopic(ConsentTopic):
+    """A consent topic in memory, on which everything was denied by customer 1 a moment ago."""
+
+    def __init__(self, cleanup: str = "compact") -> None:
+        self._topic = "consent.decisions"
+        self._partitions = 1
+        self._cleanup = cleanup
+        self.written: list[bytes] = []
+
+    def read(
+        self,
+        wanted: Callable[[Subject], bool],
+        partitions: Iterable[int] | None = None,
+        on_progress: Callable[[int], None] = lambda _records: None,
+    ) -> Found:
+        """Return what stands."""
+        del partitions, on_progress
+        subject = Subject("customer", "0000000001")
+        standing = {subject: SubjectConsent({"": SourceState(_NOW_MS, {"*": _DENY})})}
+        return Found({found: consent for found, consent in standing.items() if wanted(found)})
+
+    def _cleanup_policy(self) -> str:
+        return self._cleanup
+
+    def _writer(self) -> TopicWriter:
+        raise AssertionError("nothing may be written")
+
+
+def test_an_import_that_would_lift_a_newer_withdrawal_is_refused(policy: Policy) -> None:
+    """An old export must not undo what was decided since: the lines are named by number, never by subject."""
+    text = _line("customer:0000000002", "{}") + _line("customer:0000000001", '{"email_marketing":"allow"}')
+    states, _ = states_in(text, "file", _NOW_MS, policy)
+    with pytest.raises(
+        RefusedError, match=r"1 of the states would undo newer .*\(line 2\).*Nothing was written"
+    ) as caught:
+        _StandingTopic().import_states(states.values())
+    assert "0000000001" not in str(caught.value)
+
+
+def test_decisions_are_not_written_to_a_topic_that_is_not_compacted(policy: Policy) -> None:
+    """A topic that loses records with time is no consent topic, and perhaps somebody else's."""
+    states, _ = states_in(_line("customer:0000000002", "{}"), "file", _NOW_MS, policy)
+    topic = _StandingTopic("delete")
+    with pytest.raises(RefusedError, match=r"cleanup\.policy 'delete'"):
+        topic.import_states(states.values())
+    with pytest.raises(RefusedError, match=r"cleanup\.policy 'delete'"):
+        topic.change(next(iter(states)), Change({"email_marketing": "deny"}), _NOW_MS)
+
+
 # The command line
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["customer:7"], "nothing to set"),
-        (["customer:7", "*=deny", "--expires", "2099-01-01T00:00:00Z"], "a deny never expires"),
-        (["customer:7", "email_marketing=allow", "--expires", "tomorrow"], "no RFC 3339 time"),
-        (["customer:7", "email_marketing=allow", "--expires", "2020-01-01T00:00:00Z"], "in the past"),
-        (["customer:7#web", "*=deny", "--source", "app"], "two sources"),
-        (["customer:7", "*=deny", "--source", "we b"], "cannot be written as a key"),
+        (["customer:0000000007"], "nothing to set"),
+        (["customer:0000000007", "*=deny", "--expires", "2099-01-01T00:00:00Z"], "a deny never expires"),
+        (["customer:0000000007", "email_marketing=allow", "--expires", "tomorrow"], "no RFC 3339 time"),
+        (["customer:0000000007", "email_marketing=allow", "--expires", "2020-01-01T00:00:00Z"], "in the past"),
+        (["customer:0000000007#web", "*=deny", "--source", "app"], "two sources"),
+        (["customer:0000000007", "*=deny", "--source", "we b"], "cannot be written as a key"),
     ],
 )
 def test_set_refuses_contradictions_before_it_asks_a_broker(tmp_path: Path, arguments: list[str], said: str) -> None:

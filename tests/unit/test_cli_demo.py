@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from tokenweir.app import demodata
 from tokenweir.app.demo import Played, Stage, Step, play
 from tokenweir.cli import app
+from tokenweir.config import load_config
 from tokenweir.core.outcome import Fate
 
 RUNNER = CliRunner()
@@ -176,6 +177,17 @@ def test_every_command_that_is_shown_works(tmp_path: Path) -> None:
     again = run([*program, "demo", "--write", "other"])
     assert "other/events.avro" in again.stdout
     assert "lint -c other/tokenweir.yaml" in again.stderr
+
+
+def test_the_written_gateway_is_ready_for_a_broker(tmp_path: Path) -> None:
+    """The second configuration has the same policy and keys, and a registry with ids, so that ``run`` can use it."""
+    demodata.write(tmp_path, NOW_MS, bytes(16))
+    first, second = (load_config(tmp_path / name, {}) for name in (demodata.CONFIG, demodata.GATEWAY))
+
+    assert (first.policy, first.keys) == (second.policy, second.keys)
+    assert second.registry.url == "http://localhost:8081/apis/ccompat/v7"
+    moved = load_config(tmp_path / demodata.GATEWAY, {"TOKENWEIR__KAFKA__BOOTSTRAP_SERVERS": "kafka:1"})
+    assert moved.kafka.bootstrap_servers == "kafka:1"
 
 
 def test_written_events_are_those_of_the_story(tmp_path: Path) -> None:

@@ -156,6 +156,19 @@ def test_generated_files_are_up_to_date() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="core files and debuggers are closed out by Linux's own means")
+def test_no_verb_leaves_a_core_file_or_lets_a_debugger_in() -> None:
+    """Keys and records are in the memory of most verbs."""
+    script = """
+import ctypes, resource
+import tokenweir.__main__, tokenweir.cli
+tokenweir.cli.app = lambda **_: print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+tokenweir.__main__.main()
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == "(0, 0) 0\n"
+
+
 def test_every_rule_that_a_problem_names_is_in_the_table() -> None:
     """The table of rules is closed: what the planner can find has its sentence in it."""
     named = set()

@@ -12,7 +12,9 @@ from typer.testing import CliRunner, Result
 from tokenweir.app import demodata
 from tokenweir.app.renderings import as_github, as_json, as_sarif
 from tokenweir.cli import app
-from tokenweir.errors import Finding
+from tokenweir.config import load_config
+from tokenweir.errors import Finding, FindingsError
+from tokenweir.runtime.gateway import Gateway
 
 RUNNER = CliRunner()
 
@@ -99,7 +101,11 @@ def test_policy_alone_says_what_was_not_checked(directory: Path) -> None:
 
     assert (directory / "policy.yaml").exists()
     assert result.exit_code == 0
-    assert "not checked: schemas of stream 'interactions'" in result.stderr
+    assert "not checked: stream 'interactions', for lack of its schema" in result.stderr
+    assert "; 1 not checked" in result.stderr
+    [said] = json.loads(lint("--policy", "policy.yaml", "--format", "json").stdout)["not_checked"]
+    assert said.startswith("stream 'interactions'")
+    assert json.loads(lint("--format", "json").stdout)["not_checked"] == []
 
 
 def test_schema_files_stand_in_for_the_registry(directory: Path) -> None:
@@ -129,6 +135,60 @@ def test_unknown_kafka_properties_are_found(directory: Path) -> None:
     change(directory / "tokenweir.yaml", "version: 1", 'version: 1\nkafka: {properties: {"fetch.max.byte": 1}}')
 
     assert "kafka-property: 'fetch.max.byte'" in lint().stdout
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ('dead_letters: {topic: "{source}"}', "'customer.interactions' is the source of the stream 'interactions'"),
+        ('dead_letters: {topic: "{source}.crm"}', "'web.clicks.crm' is an output of the stream 'web'"),
+        ("dead_letters: {topic: consent.decisions}", "'consent.decisions' is the consent topic"),
+        ("consent: {topic: web.clicks}", "'web.clicks' is the source of the stream 'web'"),
+        ("consent: {topic: web.clicks.ads}", "'web.clicks.ads' is an output of the stream 'web'"),
+    ],
+)
+def test_a_topic_for_two_uses_is_an_error(directory: Path, section: str, said: str) -> None:
+    """Dead letters in a source would make dead letters for ever; whatever opens a gateway refuses it too."""
+    change(directory / "tokenweir.yaml", "version: 1", f"version: 1\n{section}")
+
+    result = lint()
+
+    assert result.exit_code == 1
+    assert re.search(rf"tokenweir\.yaml:3:\d+: topic-clash: {re.escape(said)}", result.stdout)
+    for verb in ("run", "doctor", "preview"):
+        refused = RUNNER.invoke(app, [verb])
+        assert refused.exit_code == 1
+        assert said in refused.stderr
+    with pytest.raises(FindingsError, match="topic-clash"):
+        Gateway.open(load_config(directory / "tokenweir.yaml", {}))
+
+
+def test_streams_may_share_a_dead_letter_topic(directory: Path) -> None:
+    """One topic for all dead letters is no clash."""
+    change(directory / "tokenweir.yaml", "version: 1", "version: 1\ndead_letters: {topic: all.dead-letters}")
+    assert lint().exit_code == 0
+
+
+def test_preview_refuses_framed_records_without_a_registry(directory: Path) -> None:
+    """Files have no schema ids, so every record would look as if its schema were unknown."""
+    assert (directory / "tokenweir.yaml").exists()
+    result = RUNNER.invoke(app, ["preview", "--stream", "interactions"])
+    assert result.exit_code == 3
+    assert "a directory has no schema ids" in result.stderr
+
+
+def test_an_event_time_of_any_text_is_worth_a_warning(directory: Path) -> None:
+    """A text without a format may hold a time; one that the schema calls something else cannot."""
+    change(
+        directory / demodata.WEB_SCHEMA, '"at": {"type": "string", "format": "date-time"}', '"at": {"type": "string"}'
+    )
+    warned = lint()
+    change(directory / demodata.WEB_SCHEMA, '"at": {"type": "string"}', '"at": {"type": "string", "format": "uri"}')
+    refused = lint()
+
+    assert (warned.exit_code, refused.exit_code) == (0, 1)
+    assert "warning: event-time-text: 'at'" in warned.stdout
+    assert "event-time-type" in refused.stdout
 
 
 def test_neither_configuration_nor_policy_is_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

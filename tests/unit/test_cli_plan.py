@@ -186,7 +186,7 @@ def test_register_needs_a_registry_that_takes_schemas() -> None:
     """A directory is only read, so registering there fails and says so."""
     result = run("schema", "register")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "only read" in result.stderr
 
 

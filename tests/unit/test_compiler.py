@@ -39,7 +39,19 @@ def _branches(first: dict[str, Any], second: dict[str, Any], fields: str) -> tup
     return _json(small_policy(fields=fields), _json_object(value=union))
 
 
+def _root_branches(first: dict[str, Any], second: dict[str, Any], **options: str) -> tuple[str, str]:
+    union = {"oneOf": [{"type": "object", "title": "A", **first}, {"type": "object", "title": "B", **second}]}
+    return _json(small_policy(**options), union)
+
+
 _TEXT = {"type": "string"}
+_ID = {"type": "string", "confluent:tags": ["id.customer"]}
+_TIME = {"type": "string", "format": "date-time"}
+_TO = "[{type: customer, path: id}, {type: customer, path: to}]"
+_TWO_MAPS: tuple[dict[str, Any], dict[str, Any]] = (
+    {"additionalProperties": {"type": "string", "maxLength": 3}},
+    {"additionalProperties": _TEXT},
+)
 _CONST_A = {"type": "string", "enum": ["a"]}
 _CONST_B = {"type": "string", "enum": ["b"]}
 
@@ -98,7 +110,7 @@ _REFUSED = {
     "a number is no UUID": (
         "subject-type",
         small_policy(
-            subjects="customer: {class: id.customer, form: uuid}",
+            subjects="customer: {class: secret, form: uuid}",
             about="[{type: customer, path: number}]",
             fields="{number: secret}",
         ),
@@ -219,6 +231,96 @@ _REFUSED = {
             '{"value<A>{*}": open, "value<A>{@key}": open, "value<B>.y": secret}',
         ),
     ),
+    "keys of JSON maps that cannot be told apart": (
+        "ambiguous-union",
+        *_branches(*_TWO_MAPS, '{"value<A>{*}": open, "value<A>{@key}": open, "value<B>{*}": open}'),
+    ),
+    "keys of a JSON map that may be any object": (
+        "ambiguous-union",
+        *_branches(
+            {"additionalProperties": _TEXT},
+            {"properties": {"y": _TEXT}},
+            '{"value<A>{*}": open, "value<A>{@key}": asked, "value<B>.y": open}',
+        ),
+    ),
+    "a subject that an earlier branch does not declare": (
+        "ambiguous-union",
+        *_root_branches(
+            {"required": ["id"], "properties": {"id": _ID, "sku": _TEXT}},
+            {"required": ["id", "to"], "properties": {"id": _ID, "sku": _TEXT, "to": _ID}},
+            about=_TO,
+            fields='{"**.sku": open}',
+        ),
+    ),
+    "a subject that may be there": (
+        "ambiguous-union",
+        *_root_branches({"properties": {"id": _ID}}, {"properties": {"id": _ID, "to": _ID}}, about=_TO),
+    ),
+    "the only subject, in a stream that takes records without one": (
+        "ambiguous-union",
+        *_root_branches(
+            {"required": ["sku"], "properties": {"sku": _TEXT}},
+            {"required": ["id", "sku"], "properties": {"id": _ID, "sku": _TEXT}},
+            fields='{"**.sku": open}',
+            stream="no_subject: anonymous",
+        ),
+    ),
+    "a subject where nothing leaves": (
+        "ambiguous-union",
+        *_json(
+            small_policy(about='[{type: customer, path: id}, {type: customer, path: "v.w.to"}]', fields="{v: secret}"),
+            _json_object(
+                v={
+                    "anyOf": [
+                        {"type": "object", "title": "A", "properties": {"x": _TEXT}},
+                        {"type": "object", "title": "B", "properties": {"w": {"properties": {"to": _TEXT}}}},
+                    ]
+                }
+            ),
+        ),
+    ),
+    "a subject that is read as a map": (
+        "ambiguous-union",
+        *_root_branches({"additionalProperties": _TEXT}, {"properties": {"id": _ID}}),
+    ),
+    "a subject under one name with what is none": (
+        "ambiguous-union",
+        *_root_branches(
+            {"properties": {"id": _ID, "to": _ID}},
+            {"properties": {"id": _ID, "to": _ID}},
+            about='[{type: customer, path: id}, {type: customer, path: "<B>.to"}]',
+        ),
+    ),
+    "an event time that an earlier branch does not declare": (
+        "ambiguous-union",
+        *_root_branches(
+            {"properties": {"id": _ID}},
+            {"required": ["at"], "properties": {"id": _ID, "at": _TIME}},
+            fields='{"**.at": secret}',
+            stream="event_time: at",
+        ),
+    ),
+    "branches that take too long to compare": (
+        "ambiguous-union",
+        *_json(
+            small_policy(),
+            _json_object(
+                value={
+                    "anyOf": [
+                        {
+                            "title": f"{outer}",
+                            "properties": {
+                                "x": {
+                                    "anyOf": [{"title": f"{inner}", "properties": {"y": _TEXT}} for inner in range(25)]
+                                }
+                            },
+                        }
+                        for outer in range(40)
+                    ]
+                }
+            ),
+        ),
+    ),
 }
 
 
@@ -237,6 +339,24 @@ _ACCEPTED = {
         {"properties": {"kind": _CONST_A, "x": _TEXT}, "required": ["kind"]},
         {"properties": {"kind": _CONST_B, "x": _TEXT}, "required": ["kind"]},
         '{"value<A>.kind": secret, "value<A>.x": open, "value<B>.kind": secret, "value<B>.x": secret}',
+    ),
+    "maps whose keys have one class": _branches(
+        *_TWO_MAPS, '{"value<A>{*}": open, "value<A>{@key}": asked, "value<B>{*}": open, "value<B>{@key}": asked}'
+    ),
+    "a map whose keys stay inside": _branches(*_TWO_MAPS, '{"value<A>{*}": open, "value<B>{*}": open}'),
+    "the branch with more subjects comes first": _root_branches(
+        {"required": ["to"], "properties": {"id": _ID, "to": _ID}}, {"properties": {"id": _ID}}, about=_TO
+    ),
+    "a constant tells the branch with more subjects apart": _root_branches(
+        {"required": ["kind"], "properties": {"id": _ID, "kind": _CONST_A}},
+        {"required": ["kind"], "properties": {"id": _ID, "kind": _CONST_B, "to": _ID, "at": _TIME}},
+        about=_TO,
+        stream="event_time: at",
+    ),
+    "each branch has the subject under its own path": _root_branches(
+        {"properties": {"id": _ID, "x": _TEXT}},
+        {"properties": {"id": _ID, "y": _TEXT}},
+        about='[{type: customer, path: "<A>.id"}, {type: customer, path: "<B>.id"}]',
     ),
     "a first branch that lets nothing out": _branches(
         {"properties": {"x": _TEXT}}, {"properties": {"x": _TEXT}}, '{"value<A>.x": secret, "value<B>.x": open}'

@@ -95,6 +95,7 @@ CASES = [
     (f"version: 1\nregistry: {{username: u, password: {CANARY}}}\n", ["2:35: secret-in-file"]),
     ("version: 1\nkafka: {properties: {sasl.password_file: /no/such/file}}\n", ["2:42: unreadable-file"]),
     ("version: 1\nkafka: {properties: {sasl.password_file: 3}}\n", ["2:42: wrong-type"]),
+    ("version: 1\npurposes: {}\nclasses: {}\n", ["1:1: other-file"]),
     (
         "version: 1\nkafka: {properties: {sasl.password: '${SECRET}', sasl.password_file: f}}\n",
         ["2:50: secret-twice"],

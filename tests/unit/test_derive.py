@@ -161,7 +161,7 @@ def test_nothing_that_leaves_is_no_schema() -> None:
 
 
 def test_a_json_schema_requires_only_what_is_always_there() -> None:
-    """Objects are closed, dropped properties stay declared, constraints hold only where values are kept."""
+    """Objects are closed, dropped properties stay declared, constraints hold only where values are always kept."""
     text = {"type": "string", "maxLength": 9, "pattern": "^x"}
     source = {
         "type": "object",
@@ -194,8 +194,8 @@ def test_a_json_schema_requires_only_what_is_always_there() -> None:
                 "x-tokenweir": {"class": "id.customer", "treatment": "tokenize", "token": "customer"},
             },
             "sure": {**text, "x-tokenweir": {"class": "sure", "treatment": "keep"}},
-            "kept": {**text, "x-tokenweir": {"class": "asked", "treatment": "keep"}},
-            "gone": text,
+            "kept": {"type": "string", "x-tokenweir": {"class": "asked", "treatment": "keep"}},
+            "gone": {"type": "string"},
             "null": {
                 "anyOf": [{"type": "null"}, {"type": "string"}],
                 "x-tokenweir": {"class": "open", "treatment": "keep"},
@@ -204,13 +204,63 @@ def test_a_json_schema_requires_only_what_is_always_there() -> None:
                 "type": "object",
                 "additionalProperties": False,
                 "properties": {
-                    "in": {**text, "x-tokenweir": {"class": "open", "treatment": "keep"}},
-                    "out": {"type": "integer", "minimum": 3},
+                    "in": {"type": "string", "x-tokenweir": {"class": "open", "treatment": "keep"}},
+                    "out": {"type": "integer"},
                 },
             },
             "map": {"type": "object", "additionalProperties": False, "properties": {"a": {"type": "number"}}},
         },
     }
+
+
+def test_a_json_schema_does_not_tell_what_was_dropped() -> None:
+    """Neither a constant nor an enum, a pattern or a bound; and no later edit of the policy changes a type."""
+    told = {
+        "segment": {"const": "hiv_positive"},
+        "ward": {"type": "string", "enum": ["oncology", "psychiatry"]},
+        "mail": {"type": "string", "pattern": "^jane@example[.]com$"},
+        "born": {"type": "integer", "minimum": 1980, "maximum": 1980},
+        "inside": {"type": "object", "properties": {"list": {"type": "array", "items": {"const": "hiv_positive"}}}},
+    }
+    identity = {"id": {"type": "string", "confluent:tags": ["id.customer"]}}
+    source = json.dumps({"type": "object", "properties": {**identity, **told}, "required": ["id", *told]})
+
+    def properties(class_name: str) -> dict[str, Any]:
+        rules = ", ".join(f"{name}: {class_name}" for name in told)
+        policy = small_policy(classes="sure: {do: keep, always: true}", fields=f"{{{rules}}}", format_="json_schema")
+        return {name: _bare(shape) for name, shape in _derived(policy, source)["properties"].items()}
+
+    dropped = properties("secret")
+    assert not any(
+        word in json.dumps(dropped) for word in ("hiv", "oncology", "jane", "1980", "const", "enum", "pattern")
+    )
+    assert properties("open") == properties("asked") == dropped
+    assert properties("sure")["ward"]["enum"] == ["oncology", "psychiatry"]
+
+
+def _bare(shape: Any) -> Any:  # noqa: ANN401 - a schema
+    """Take the notes out of a JSON Schema."""
+    if isinstance(shape, dict):
+        return {name: _bare(value) for name, value in shape.items() if name not in {"x-tokenweir", "required"}}
+    return [_bare(value) for value in shape] if isinstance(shape, list) else shape
+
+
+def test_a_large_enum_at_many_places_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places share its symbols: what a derived schema costs does not grow with symbols times places."""
+    written: list[int] = []
+    dumps = json.dumps
+
+    def counted(value: object, **options: Any) -> str:  # noqa: ANN401 - those of json.dumps
+        text = dumps(value, **options)
+        written.append(text.count("S999"))
+        return text
+
+    enum = {"type": "enum", "name": "Large", "symbols": [f"S{index}" for index in range(1000)]}
+    schema = record_schema(("e0", enum), *[(f"e{index}", "Large") for index in range(1, 40)])
+    monkeypatch.setattr("tokenweir.core.derive.json.dumps", counted)
+    derived = _derived(small_policy(fields='{"e*": open}'), schema)
+    assert _field(derived, "e39")["type"] == ["null", "shop.crm.Large"]
+    assert sum(written) == 4  # For each of two outputs: to compare its record, and as the text itself.
 
 
 _RICH = record_schema(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.engines import (
     small_policy,
 )
 
+from tokenweir.core import engine
 from tokenweir.core.consent import SubjectConsent
 from tokenweir.core.engine import Record, totals
 from tokenweir.core.keys import Keyset
@@ -260,6 +262,59 @@ def test_each_subject_is_asked_once_in_a_batch(streams: dict[str, Rig]) -> None:
 
     stream.engine.process([(stream.bound[0], Record(_encoded(), None, NOW_MS))] * 3, lookup, NOW_MS)
     assert asked == [Subject("customer", "0000000007")]
+
+
+def _noting(steps: list[str], step: str, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def noting(value: Any) -> Any:  # noqa: ANN401 - bytes or a decoded value
+        steps.append(step)
+        return work(value)
+
+    return noting
+
+
+def _watched(monkeypatch: pytest.MonkeyPatch, stream: Rig) -> list[str]:
+    """Return the steps of the engine as they happen: ``r`` for a record read, ``w`` for one written."""
+    steps: list[str] = []
+    bound = stream.bound[0]
+    for target, name, step in ((bound, "read", "r"), (bound.outputs[0], "write", "w")):
+        monkeypatch.setattr(target, name, _noting(steps, step, getattr(target, name)))
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("bound", "limit", "slices"),
+    [("_SLICE_RECORDS", 2, "rrwwrrwwrw"), ("_SLICE_BYTES", 1, "rwrwrwrwrw"), ("_SLICE_RECORDS", 500, "rrrrrwwwww")],
+)
+def test_only_a_slice_of_a_batch_is_decoded_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, bound: str, limit: int, slices: str
+) -> None:
+    """Memory does not grow with the batch; the outcomes are those of the whole batch."""
+    stream = rig(_POLICY, _SCHEMA)
+    records = [Record(_encoded(id=f"{number:010}"), None, NOW_MS) for number in range(5)]
+    expected = stream.process(records)
+    monkeypatch.setattr(engine, bound, limit)
+    steps = _watched(monkeypatch, stream)
+    assert stream.process(records) == expected
+    assert "".join(steps) == slices
+
+
+def test_a_slice_is_bounded_by_what_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few bytes may stand for many values: 30,000 nulls have three bytes."""
+    stream = rig(_POLICY, _SCHEMA)
+    steps = _watched(monkeypatch, stream)
+    stream.process([Record(_patched(list=b"\xe0\xd4\x03\x00"), None, NOW_MS)] * 5)
+    assert "".join(steps) == "rrrrwwwwrw"
+
+
+def test_no_event_is_from_the_future() -> None:
+    """A record's timestamp that is ahead of the clock does not make the event later than an allow that is to come."""
+    stream = rig(small_policy(fields="{x: asked}", outputs="[{audience: ads}]"), record_schema(("x", "string")))
+    value = avro_encode(json.loads(record_schema(("x", "string"))), {"id": "0000000007", "x": "x"})
+    coming = [allow("customer:0000000007", "offers", decided_at="2026-11-22T10:00:30Z")]
+    given = [allow("customer:0000000007", "offers", decided_at="2026-11-22T09:59:59Z")]
+    record = Record(value, None, NOW_MS + 10 * 86_400_000)
+    assert stream.one(record, coming)["ads"].fate == "withheld"
+    assert stream.one(record, given)["ads"].fate == "sanitized"
 
 
 def test_a_token_that_cannot_be_made_fails_only_its_own_records(monkeypatch: pytest.MonkeyPatch) -> None:

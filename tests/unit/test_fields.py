@@ -254,6 +254,126 @@ def test_an_unknown_tag_silences_rules_and_surroundings() -> None:
         assert not result.whole(result.schema.root)
 
 
+# ---------------------------------------------------------------- rules under a tag
+
+
+def patient() -> Schema:
+    """A product, and a person whose whole record has a tag."""
+    name = record("N", {"first": leaf(), "last": tagged("contact.email")})
+    person = record("P", {"name": name, "code": leaf(), "notes": map_of(leaf())}, "special.health")
+    return schema(record("R", {"name": leaf(), "patient": person}))
+
+
+def test_a_rule_under_a_tagged_record_must_say_that_it_overrides() -> None:
+    """A tag covers what is in its record: a pattern that was meant for another record lets nothing out."""
+    result = run(patient(), {"**.code": "event", "name": "event"})
+    problem = only(result)
+    assert (problem.rule, problem.path, problem.policy_key) == (
+        "overlay-contradicts-tag",
+        "patient.code",
+        ("fields", "**.code"),
+    )
+    assert "`special.health`, which the schema gives at `patient`" in problem.message
+    assert "overrides: special.health" in problem.remedy
+    assert class_at(result, "patient.code") is None
+    assert class_at(result, "name") == "event"
+
+
+def test_a_tag_of_the_registry_covers_its_record_as_well() -> None:
+    """And so does one at the root, or several levels up."""
+    tree = schema(record("R", {"a": record("A", {"b": record("B", {"c": leaf()})})}))
+    for metadata in ({"a": ["contact"]}, {"R.a": ["contact"]}):
+        assert rules_of(run(tree, {"a.b.c": "id"}, metadata=metadata)) == ["overlay-contradicts-tag"]
+    everything = schema(record("R", {"a": record("A", {"b": leaf()})}, "contact"))
+    assert "at `(root)`" in only(run(everything, {"a.b": "id"})).message
+
+
+def test_a_rule_under_a_tag_may_refine_or_override_it() -> None:
+    """With a class below that of the tag, or with the class that it overrides."""
+    for rule, expected in (
+        ("special.health", "special.health"),
+        (Overriding("event", "special.health"), "event"),
+    ):
+        result = run(patient(), {"patient.code": rule})
+        assert class_at(result, "patient.code") == expected
+        assert not result.problems
+    tree = schema(record("R", {"a": record("A", {"b": leaf()}, "contact")}))
+    assert class_at(run(tree, {"a.b": "contact.email"}), "a.b") == "contact.email"
+
+    result = run(patient(), {"patient.code": Overriding("event", "contact")})
+    assert only(result).rule == "override-mismatch"
+    assert class_at(result, "patient.code") is None
+
+
+def test_only_the_nearest_tag_must_be_overridden() -> None:
+    """A tag of the place itself, or of a record between, has replaced the one around it."""
+    assert not run(patient(), {"patient.name.last": "contact.email.work"}).problems
+    result = run(patient(), {"patient.name.last": "special.health"})
+    assert "`contact.email`, which the schema gives" in only(result).message
+
+    inner = record("B", {"c": leaf()}, "contact")
+    tree = schema(record("R", {"a": record("A", {"b": inner}, "special.health")}))
+    assert not run(tree, {"a.b.c": "contact.email"}).problems
+
+
+def test_a_rule_that_overrides_a_tag_replaces_it_for_what_is_below() -> None:
+    """From there on its class is the one to agree with; a rule that refines the tag leaves the tag standing."""
+    replaced = {"patient": Overriding("contact", "special.health")}
+    assert not run(patient(), {**replaced, "patient.code": "contact.phone"}).problems
+    assert "overrides: contact" in only(run(patient(), {**replaced, "patient.code": "event"})).remedy
+
+    tree = schema(record("R", {"a": record("A", {"b": leaf()}, "contact")}))
+    assert not run(tree, {"a": "contact.phone", "a.b": "contact.email"}).problems
+    assert rules_of(run(tree, {"a": "contact.phone", "a.b": "event"})) == ["overlay-contradicts-tag"]
+
+
+def test_rules_under_rules_need_not_agree() -> None:
+    """Where no tag speaks the policy is free."""
+    tree = schema(record("R", {"a": record("A", {"b": leaf()})}))
+    result = run(tree, {"**": "special.health", "a": "contact", "a.b": "event"})
+    assert class_at(result, "a.b") == "event"
+    assert not result.problems
+
+
+@pytest.mark.parametrize("rule", ["**{@key}", "patient.notes{@key}", "patient.notes{a}", "patient.notes{*}"])
+def test_keys_and_values_of_a_map_are_under_the_tag_too(rule: str) -> None:
+    """A tag gives keys no class, but one that is given to them must not contradict it."""
+    result = run(patient(), {rule: "event"})
+    assert rules_of(result) == ["overlay-contradicts-tag"]
+    assert not result.key_class
+    assert "event" not in {result.class_of(node) for node in result.schema.root.walk()}
+    assert not run(patient(), {rule: Overriding("event", "special.health")}).problems
+
+
+# ---------------------------------------------------------------- the registry's tags are limited
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {f"R.f{index}": ["id"] for index in range(1001)},
+        {"a" * 513: ["id"]},
+        {f"**.x{index}*": ["id"] for index in range(1000)},
+        {f"{'**a' * 100}{index}": ["id"] for index in range(1000)},
+        {"**": ["id"] * 10_000},
+    ],
+    ids=["patterns", "characters", "paths", "names", "tags"],
+)
+def test_the_tags_of_the_registry_cannot_stop_the_planner(metadata: dict[str, list[str]]) -> None:
+    """Too many, too long or too costly to compare: the schema is refused."""
+    tree = schema(record("R", {f"field_{index}": leaf() for index in range(2000)}))
+    with pytest.raises(SchemaError, match="the registry"):
+        run(tree, metadata=metadata)
+
+
+def test_a_tag_of_the_registry_for_each_field_is_within_the_limits() -> None:
+    """As many registries write them: by path, by name, or in any record."""
+    tree = schema(record("R", {f"field_{index}": leaf() for index in range(1000)}))
+    for prefix in ("R.", "", "$.", "**."):
+        result = run(tree, metadata={f"{prefix}field_{index}": ["id"] for index in range(0, 1000, 4)})
+        assert len(result.own) == (250 if prefix != "$." else 0)
+
+
 # ---------------------------------------------------------------- several rules
 
 

@@ -281,14 +281,49 @@ class TestUnions:
         node = property_node(
             {
                 "anyOf": [
-                    {"type": "string", "format": "ipv4", "maxLength": 40, "confluent:tags": ["A"]},
-                    {"type": "string", "format": "ipv6", "maxLength": 40, "confluent:tags": ["B"]},
+                    {"type": "string", "format": "ipv4", "maxLength": 40, "confluent:tags": ["A", "B"]},
+                    {"type": "string", "format": "ipv6", "maxLength": 40, "confluent:tags": ["B", "A"]},
                 ]
             }
         )
 
         assert (node.kind, node.path, node.logical) == (Kind.STRING, "a", "")
         assert (node.attributes, node.tags) == ({"maxLength": 40}, ("A", "B"))
+
+    @pytest.mark.parametrize(
+        "alternatives",
+        [
+            [{"type": "string", "enum": ["web"], "confluent:tags": ["T"]}, {"type": "string"}],
+            [{"type": "string"}, {"type": "string", "enum": ["web"], "confluent:tags": ["T"]}],
+            [
+                {"type": "string", "maxLength": 9, "confluent:tags": ["T"]},
+                {"type": "string", "minLength": 10, "confluent:tags": ["T", "U"]},
+            ],
+            [{"type": "integer", "confluent:tags": ["T"]}, {"type": "number"}, {"type": "boolean"}],
+            [{"anyOf": [{"type": "string"}, {"type": "null"}], "confluent:tags": ["T"]}, {"const": "x"}],
+        ],
+    )
+    def test_tags_of_one_scalar_do_not_speak_of_another(self, alternatives: list[Any]) -> None:
+        """Alternatives that no value tells apart are one place, so they must have the same tags."""
+        error = refusal(with_property({"oneOf": alternatives}))
+
+        assert (error.path, "different tags" in str(error)) == ("a", True)
+        # The tags of the union speak of all, but not in place of those that only one has.
+        refusal(with_property({"oneOf": alternatives, "confluent:tags": ["X"]}))
+
+    def test_tags_of_a_union_speak_of_all_its_scalars(self) -> None:
+        """A tag that the union has as well is the same for each alternative; null holds nothing to tag."""
+        tagged = {"type": ["string", "null"], "confluent:tags": ["T"]}
+
+        assert property_node({"anyOf": [tagged, {"const": "x"}], "confluent:tags": ["T"]}).tags == ("T",)
+        assert property_node({"anyOf": [tagged, {"type": ["boolean", "null"]}]}).kind is Kind.UNION
+
+    def test_a_union_has_a_limited_number_of_branches(self) -> None:
+        """Its branches are compared each with each."""
+        branches = [{"title": f"B{number}", "properties": {"x": True}} for number in range(257)]
+
+        assert len(property_node({"anyOf": branches[:256]}).branches) == 256
+        assert "256 branches" in str(refusal(with_property({"anyOf": branches})))
 
     def test_enums_are_joined_and_texts_swallow_them(self) -> None:
         """Two enums allow the symbols of both; an enum beside a text restricts nothing."""
@@ -600,6 +635,46 @@ class TestTags:
 
         assert node.tags == ("email",)
 
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"type": "array", "contains": {"confluent:tags": ["T"]}},
+            {"type": "object", "propertyNames": {"confluent:tags": ["T"]}},
+            {"type": "string", "contentSchema": {"properties": {"x": {"items": {"confluent:tags": ["T"]}}}}},
+            {"type": "string", "x-variants": [{"confluent:tags": ["T"]}]},
+            {"$ref": "#/definitions/D", "propertyNames": {"confluent:tags": ["T"]}},
+            {"allOf": [{"type": "object"}], "propertyNames": {"confluent:tags": ["T"]}},
+            {"properties": {"x": {}}, "anyOf": [{"required": ["x"], "propertyNames": {"confluent:tags": ["T"]}}]},
+        ],
+    )
+    def test_tags_where_nothing_is_read(self, schema: dict[str, Any]) -> None:
+        """What such a tag speaks of has no place of its own, so it would be lost."""
+        assert "not read" in str(refusal(with_property(schema, definitions={"D": {"type": "object"}})))
+
+    def test_tags_of_definitions_and_in_examples(self) -> None:
+        """Definitions are read where they are used, and examples are no schemas."""
+        definitions = {"D": {"type": "string", "confluent:tags": ["T"]}}
+        examples = [{"confluent:tags": ["X"]}]
+
+        assert property_node({"$ref": "#/definitions/D"}, definitions=definitions, examples=examples).tags == ("T",)
+        assert property_node({"type": "array", "contains": {"type": "string"}}).kind is Kind.ARRAY
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"type": "string", "confluent:tags": [f"T{number}" for number in range(65)]},
+            {"type": "string", "confluent:tags": ["T"] * 65},
+            {
+                "allOf": [
+                    {"type": "string", "confluent:tags": [f"T{number}{part}" for number in range(33)]} for part in "ab"
+                ]
+            },
+        ],
+    )
+    def test_a_place_has_a_limited_number_of_tags(self, schema: dict[str, Any]) -> None:
+        """Each use of a definition holds all of its tags."""
+        assert "64 tags" in str(refusal(with_property(schema)))
+
     @pytest.mark.parametrize("tags", [{"a": 1}, [1], None, ["a\nb"], 7])
     def test_tags_that_cannot_be_read(self, tags: object) -> None:
         """A tag that is lost could let a value out, so it is an error."""
@@ -756,6 +831,13 @@ class TestHostileSchemas:
         branches = [{"properties": {"x": {"const": str(number)}}} for number in range(5_000)]
 
         refusal({**wide, "anyOf": branches})
+
+    def test_many_tags_used_often(self) -> None:
+        """The tags of a definition cost something at each of its uses."""
+        tagged = {"type": "string", "confluent:tags": [f"T{number}" for number in range(64)]}
+        uses = {f"f{number}": {"$ref": "#/definitions/T"} for number in range(1_000)}
+
+        assert "places" in str(refusal({"properties": uses, "definitions": {"T": tagged}}))
 
     def test_long_names_over_many_places(self) -> None:
         """Every node has its path, which therefore may not be of any length."""

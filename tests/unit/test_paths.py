@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.trees import events, purchase
 
-from tokenweir.core.paths import PathError, Pattern, SourcePath, format_steps, parse_path, registry_pattern
+from tokenweir.core.globs import Glob
+from tokenweir.core.paths import PathError, Pattern, SourcePath, StepKind, format_steps, parse_path
 from tokenweir.core.schema import Schema, join, segment
 from tokenweir.errors import TokenweirError
 
@@ -278,7 +280,67 @@ def test_malformed_source_path(text: str) -> None:
 )
 def test_registry_pattern(pattern: str, name: str, matches: bool) -> None:  # noqa: FBT001 - a column of the table
     """Tag paths mean what the registry's own clients make of them."""
-    assert bool(registry_pattern(pattern).fullmatch(name)) is matches
+    assert Glob.of_registry(pattern).matches(name) is matches
+
+
+_GLOB = st.lists(st.sampled_from(["a", "b", ".", "?", "*", "**", r"\*", "("]), max_size=7).map("".join)
+_NAME = st.text("ab.*(", max_size=8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(_GLOB, st.lists(_NAME, min_size=10, max_size=10))
+def test_globs_are_the_regular_expressions_that_they_stand_for(pattern: str, names: list[str]) -> None:
+    """In names of rules and in tag paths of the registry."""
+    registry = {"**": ".*", "**.*": ".*", "*": "[^.]*", "?": "[^.]"}
+    tokens = re.findall(r"\\.|\*\*\.\*|\*\*|.", pattern)
+    meant = re.compile("".join(registry.get(token, re.escape(token[-1])) for token in tokens))
+    in_names = re.compile("".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern))
+    for name in names:
+        assert Glob.of_registry(pattern).matches(name) is bool(meant.fullmatch(name))
+        assert Glob.of_name(pattern).matches(name) is bool(in_names.fullmatch(name))
+
+
+def test_no_pattern_takes_long_to_compare() -> None:
+    """Each of these would take longer than the universe is old if every way to read it were tried in turn."""
+    name = "a" * 200
+    started = time.perf_counter()
+    assert not Glob.of_registry("**a" * 100 + "b").matches(name)
+    assert not Glob.of_registry("*a" * 100 + "b").matches(name)
+    assert not Pattern.parse("*a" * 100 + "b").matches(name)
+    assert not Pattern.parse(f"x<{'*a' * 100}b>").matches(f"x<{name}>")
+    assert not Pattern.parse("**.a." * 30 + "b").matches(".".join("a" * 64))
+    assert Pattern.parse("**.a." * 30 + "a").matches(".".join("a" * 64))
+    assert time.perf_counter() - started < 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_a_rule_means_what_its_definition_says(data: st.DataObject) -> None:
+    """The definition, written down by recursion: a step covers one of the path, branches may be left out, and so on."""
+    steps = ["a", "b", "[*]", "{*}", "{k}", "<A>", "<B>", "a*"]
+    rule = _text(data.draw(st.lists(st.sampled_from([*steps, "**", "**"]), min_size=1, max_size=5)))
+    place = _text(data.draw(st.lists(st.sampled_from(steps[:-1]), max_size=6)))
+    record_name = data.draw(st.sampled_from(["", "A"]))
+    pattern, path = Pattern.parse(rule), parse_path(place)
+
+    def rest(i: int, j: int) -> bool:
+        if i == 0:
+            return all(step.kind is StepKind.BRANCH for step in path[:j])
+        step, last = pattern.steps[i - 1], i == len(pattern.steps)
+        if step.kind is StepKind.DEEP:
+            return any(rest(i - 1, k) for k in range(j if last and i > 1 else j + 1))
+        if j and step.covers(path[j - 1]) and rest(i - 1, j - 1):
+            return True
+        if j and not last and path[j - 1].kind is StepKind.BRANCH and rest(i, j - 1):
+            return True
+        return i == 1 and j == 0 and step.kind is StepKind.BRANCH and step.names_type(record_name)
+
+    assert pattern.matches(place, record_name) is rest(len(pattern.steps), len(path))
+
+
+def _text(steps: list[str]) -> str:
+    """Join steps to a path."""
+    return "".join(f".{step}" if index and step[0] not in "[{<" else step for index, step in enumerate(steps))
 
 
 @pytest.mark.parametrize("tree", [purchase(), events()], ids=["record", "union"])

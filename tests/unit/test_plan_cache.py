@@ -179,6 +179,24 @@ def test_a_schema_that_cannot_be_planned_is_refused(bench: Bench) -> None:
     assert found.reason is Reason.SCHEMA_REFUSED
 
 
+@pytest.mark.parametrize("fault", [MemoryError(), RecursionError(), KeyError("x"), OSError()])
+def test_a_schema_that_breaks_the_planner_is_refused(
+    bench: Bench, fault: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong in the fetching thread never reaches the worker, and raises an alarm."""
+
+    def broken(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("tokenweir.runtime.plans.plan_schema", broken)
+    bench.registry.schemas[5] = json.dumps(SCHEMA)
+    found = bench.ask(5)
+    assert isinstance(found, RefusedPlan)
+    assert found.reason is Reason.SCHEMA_REFUSED
+    assert {"schema_refused", "exception_raised"} <= {entry.message for entry in caplog.records}
+    assert bench.cache.get(5) is found
+
+
 def test_an_incompatible_derived_schema_is_refused(bench: Bench) -> None:
     """The registry has the last word on what consumers can read."""
     bench.registry.schemas[5] = json.dumps(SCHEMA)

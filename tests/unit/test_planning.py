@@ -38,6 +38,23 @@ def test_subjects_times_and_pairs_of_later_versions_are_no_error_either() -> Non
     assert set(_rules(policy, old)) == {"unknown-path", "unmatched-rule"}
 
 
+def test_a_known_version_that_lost_the_subject_is_refused_as_well() -> None:
+    """Otherwise a restart would accept what was refused while running, and drop the denials of a second person."""
+    policy = small_policy(
+        subjects="customer: {class: id.customer, form: {digits: 10}}\n  member: {class: id.member, form: text}",
+        classes="id.member: {do: drop}",
+        about="[{type: customer, path: id}, {type: member, path: to}]",
+        fields='{to: id.member, "recipient": id.member}',
+    )
+    before, has, renamed = record_schema(), record_schema(("to", "string")), record_schema(("recipient", "string"))
+    assert _rules(policy, before, has, has) == ["unmatched-rule"]
+    for versions in ((has, renamed), (before, has, renamed), (has, renamed, has)):
+        _, planned, _ = plan(policy, *versions)
+        (error,) = planned.errors
+        assert error.rule == "unknown-path"
+        assert f"[version {versions.index(renamed) + 1}]" in error.message
+
+
 def test_a_version_that_appears_later_without_the_subject_is_refused() -> None:
     """A producer that renames the id of a subject would otherwise take its denials away."""
     policy = small_policy()

@@ -135,7 +135,17 @@ CASES = [
     # Tokens.
     ("length: 10}\naud", "length: 5..10}\naud", ["14:13: small-domain"]),
     ("digits, length: 10}\naud", "integer, min: 1, max: 999999}\naud", ["14:13: small-domain"]),
-    ("digits, length: 10}\naud", "integer, min: 1, max: 1000000}\naud", []),
+    ("digits, length: 10}\naud", "integer, min: 1, max: 1000000}\naud", ["6:40: subject-token"]),
+    ("digits, length: 10}\naud", "integer, min: 1, max: 9999999999}\naud", []),
+    ("digits, length: 10}\naud", "digits, length: 8}\naud", ["6:40: subject-token"]),
+    ("digits, length: 10}\naud", "digits, length: 8..12}\naud", []),
+    ("digits, length: 10}\naud", "email}\naud", ["6:40: subject-token"]),
+    ("digits, length: 10}\naud", "opaque}\naud", []),
+    ("digits, length: 10}\naud", "pan}\naud", ["6:40: subject-token"]),
+    ("digits, length: 10}\naud", 'pattern, pattern: "42([0-9]{8})"}\naud', []),
+    ("digits, length: 10}\naud", 'pattern, pattern: "K-([0-9]{8})x"}\naud', ["6:40: subject-token"]),
+    ("form: {digits: 10}", "form: uuid", ["6:40: subject-token"]),
+    ("form: {digits: 10}", "form: text", []),
     ("digits, length: 10}\naud", 'pattern, pattern: "A-([0-9]{5})"}\naud', ["14:13: small-domain"]),
     ("digits, length: 10}\naud", 'pattern, pattern: "A-([0-9]{6}"}\naud', None),
     # Audiences.
@@ -228,7 +238,7 @@ def test_messages_name_numbers_and_remedies() -> None:
     with pytest.raises(FindingsError) as caught:
         load_and_check(text, "p.yaml")
     assert [str(finding) for finding in caught.value.findings] == [
-        "p.yaml:8:32: unknown-token: 'custmer' (did you mean 'customer'?)",
+        "p.yaml:8:32: unknown-token: there is no token entry 'custmer' (did you mean 'customer'?)",
         "p.yaml:14:3: warning: unused: no class uses 'customer' (use it or remove it)",
         (
             "p.yaml:14:13: small-domain: 'customer' can meet as few as 10,000 values; at least 1,000,000 are needed "

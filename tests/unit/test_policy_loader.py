@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
+from tokenweir.core.policy.check_text import load
 from tokenweir.core.policy.loader import load_policy, policy_json_schema
 from tokenweir.core.policy.models import AnyOf, DigitsForm, Overlay, Tokenize
 from tokenweir.core.policy.rules import RULES
@@ -316,3 +317,12 @@ def test_every_rule_is_explained() -> None:
     """The table has kebab-case names and full sentences."""
     assert all(rule == rule.lower() and " " not in rule and "_" not in rule for rule in RULES)
     assert all(len(sentence) > 10 and ("." in sentence) for sentence in RULES.values())
+
+
+def test_a_configuration_is_no_policy() -> None:
+    """A file of the other kind is one finding and not one for each of its keys."""
+    with pytest.raises(FindingsError) as caught:
+        load("version: 1\nkafka: {}\npolicy: {file: policy.yaml}\n", "p.yaml")
+    assert [str(each) for each in caught.value.findings] == [
+        "p.yaml:1:1: other-file: this is a configuration and no policy (give it with --config)"
+    ]

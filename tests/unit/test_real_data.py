@@ -237,7 +237,7 @@ def consent_of(subject: Case, policy: str) -> ConsentLines:
         for person in people
     ]
     text = "\n".join(map(json.dumps, lines))
-    return ConsentLines.read(text, "consent.jsonl", NOW_MS, load_and_check(policy, "policy.yaml")[0].policy.subjects)
+    return ConsentLines.read(text, "consent.jsonl", NOW_MS, load_and_check(policy, "policy.yaml")[0].policy)
 
 
 @dataclass(frozen=True)

@@ -391,6 +391,33 @@ def test_a_missing_file_fails(files: Files) -> None:
         assert str(path) in result.stderr
 
 
+@pytest.mark.parametrize("target", ["events.avro", "link.avro", "policy.yaml", "consent.jsonl", "lines.json"])
+def test_no_file_that_is_read_is_overwritten(files: Files, target: str) -> None:
+    """An output that is an input, the policy or the consent, by whatever name, is refused before anything is read."""
+    events = files.container("events.avro", [event()])
+    files.path("link.avro").symlink_to(events)
+    consent = files.consent(c1=ALLOW_ALL)
+    stream = "lines" if target == "lines.json" else "avro"
+    before = files.path(target).read_bytes()
+
+    result = files.sanitize(events, "-s", stream, "-a", "crm", "--consent", consent, "-o", files.path(target))
+
+    assert result.exit_code == 2
+    assert "would be overwritten" in result.stderr
+    assert files.path(target).read_bytes() == before
+
+
+def test_no_input_is_overwritten_in_a_directory(files: Files) -> None:
+    """The name that an output gets in a directory may be that of another input, or of a key file."""
+    first, second = files.container("a.avro", [event()]), files.container("a.crm.avro", [event()])
+    before = second.read_bytes()
+
+    result = files.sanitize(first, second, "-s", "avro", "-o", f"{files.directory}/")
+
+    assert result.exit_code == 2
+    assert second.read_bytes() == before
+
+
 def test_an_output_that_cannot_be_written_fails(files: Files) -> None:
     """A missing directory is said, not made."""
     result = files.sanitize(
@@ -453,6 +480,12 @@ def _state(decisions: str) -> str:
         (_state('{"*": "allow"}'), ":2:"),
         (_state(f'{{"mail": "{CANARY}"}}'), ":2:"),
         (_state(f'{{"{CANARY}@": "deny"}}'), ":2:"),
+        (_state('{"mial": "deny"}'), ":2:1: consent-line: the policy has no purpose 'mial': did you mean 'mail'"),
+        (_state('{"mail@bb": "deny"}'), ":2:1: consent-line: the policy has no recipient 'bb'"),
+        (
+            _state('{"*": "deny"}').replace("customer:", "custmer:"),
+            ":2:1: consent-line: the policy has no subject type 'custmer': did you mean 'customer'",
+        ),
     ],
 )
 def test_a_bad_consent_line_refuses_the_file(files: Files, line: str, place: str) -> None:
@@ -474,6 +507,29 @@ def test_a_bad_consent_line_refuses_the_file(files: Files, line: str, place: str
     assert result.exit_code == 1
     assert f"{consent}{place}" in result.stderr
     assert CANARY not in result.output
+    assert not files.path("x").exists()
+
+
+@pytest.mark.parametrize("path", ["$key", "$headers{customer}"])
+def test_a_subject_outside_of_the_value_refuses_the_stream(files: Files, path: str) -> None:
+    """Files have no keys and headers: the next subject, or nobody, would decide for the one who is not there."""
+    second = f"subjects: [{{type: customer, path: '{path}'}}, {{type: customer, path: customer_id}}]"
+    files.write("policy.yaml", POLICY.replace("subjects: [{type: customer, path: customer_id}]", second, 1))
+
+    result = files.sanitize(
+        files.container("events.avro", [event()]),
+        "-s",
+        "avro",
+        "-a",
+        "crm",
+        "-o",
+        files.path("x"),
+        "--consent",
+        files.consent(c1=ALLOW_ALL),
+    )
+
+    assert result.exit_code == 2
+    assert f"stream 'avro' finds a customer in {path}: " in result.stderr
     assert not files.path("x").exists()
 
 

@@ -149,6 +149,7 @@ def test_event_times(node: Node, value: object, expected: int) -> None:
         Node(Kind.DOUBLE),
         Node(Kind.NUMBER),
         Node(Kind.STRING, logical="date"),
+        Node(Kind.STRING, attributes={"format": "uri"}),
         Node(Kind.UNION, branches=(Node(Kind.NULL), Node(Kind.LONG))),
     ],
 )

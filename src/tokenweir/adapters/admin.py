@@ -25,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # Public name
     ResourceType,
 )
 
-from tokenweir.adapters.consumer import Committed, committed_by_partition
+from tokenweir.adapters.consumer import Committed, Partition, committed_by_partition
 from tokenweir.adapters.kafka_errors import KAFKA_LOGGER, KafkaFault, configuration_faults, error_of, fault, faults
 from tokenweir.core.librdkafka import PropertyValue, for_admin
 
@@ -63,6 +63,15 @@ class TopicDescription:
     topic_id: str
     partitions: int
     operations: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a group: the client id that it chose, the host as the broker sees it, and what it was given."""
+
+    client_id: str
+    host: str
+    partitions: frozenset[Partition]
 
 
 class Admin:
@@ -195,18 +204,74 @@ class Admin:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
         if not wanted:
             return {}
-        futures = self._ask(
-            operation,
-            lambda: self._client.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group, wanted)],
-                require_stable=require_stable,
-                request_timeout=self._timeout_seconds,
-            ),
-        )
-        answers = committed_by_partition(self._answer(operation, futures[group]).topic_partitions or [])
+        places = self._committed(operation, ConsumerGroupTopicPartitions(group, wanted), require_stable=require_stable)
+        answers = committed_by_partition(places)
         if set(answers) != {(topic, place.partition) for place in wanted}:
             raise KafkaFault(operation, "INCOMPLETE_ANSWER", "partitions are missing", retriable=True)
         return {partition: committed for (_topic, partition), committed in answers.items()}
+
+    def committed_each(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Committed | KafkaFault]:
+        """Return what a group has stably committed for exactly these partitions, or what is wrong with each of them.
+
+        A partition whose offsets hang on a transaction that is not decided is an :class:`UnstableOffsetsError`.
+
+        Raises:
+            KafkaFault: The call as a whole failed.
+        """
+        operation = f"read committed offsets of group {group}"
+        answers: dict[int, Committed | KafkaFault] = {
+            number: KafkaFault(operation, "INCOMPLETE_ANSWER", "the partition is missing", retriable=True)
+            for number in partitions
+        }
+        if not answers:
+            return {}
+        wanted = [TopicPartition(topic, number) for number in answers]
+        for place in self._committed(operation, ConsumerGroupTopicPartitions(group, wanted), require_stable=True):
+            if place.topic == topic and place.partition in answers:
+                try:
+                    answers[place.partition] = committed_by_partition([place])[topic, place.partition]
+                except KafkaFault as found:
+                    answers[place.partition] = found
+        return answers
+
+    def committed_topics(self, group: str) -> set[str]:
+        """Return the topics of which a group has committed any offset, stable or not."""
+        operation = f"list committed offsets of group {group}"
+        places = self._committed(operation, ConsumerGroupTopicPartitions(group), require_stable=False)
+        return {place.topic for place in places}
+
+    def _committed(
+        self, operation: str, wanted: ConsumerGroupTopicPartitions, *, require_stable: bool
+    ) -> list[TopicPartition]:
+        futures = self._ask(
+            operation,
+            lambda: self._client.list_consumer_group_offsets(
+                [wanted], require_stable=require_stable, request_timeout=self._timeout_seconds
+            ),
+        )
+        return self._answer(operation, futures[wanted.group_id]).topic_partitions or []
+
+    def members(self, group: str) -> tuple[Member, ...]:
+        """Return the members of a group, none where it is empty or does not exist."""
+        operation = f"describe group {group}"
+        futures = self._ask(
+            operation,
+            lambda: self._client.describe_consumer_groups([group], request_timeout=self._timeout_seconds),
+        )
+        try:
+            described = self._answer(operation, futures[group])
+        except KafkaFault as found:
+            if found.code == "GROUP_ID_NOT_FOUND":
+                return ()
+            raise
+        return tuple(
+            Member(
+                member.client_id,
+                member.host,
+                frozenset((place.topic, place.partition) for place in member.assignment.topic_partitions),
+            )
+            for member in described.members
+        )
 
     def set_committed(self, group: str, topic: str, offsets: Mapping[int, tuple[int, str]]) -> None:
         """Set offset and metadata of partitions of a topic for a group, which must have no members."""

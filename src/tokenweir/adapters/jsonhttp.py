@@ -92,9 +92,14 @@ class JsonClient:
         try:
             status, answer = loop.run_until_complete(self._exchange(method, path, body))
         except (TimeoutError, httpx2.TimeoutException):
-            raise RegistryError("timeout", f"{method} {path}: no complete answer in time") from None
-        except httpx2.HTTPError as error:
-            raise RegistryError("unavailable", f"{method} {path}: {type(error).__name__}") from None
+            what = f"the registry at {self.url} does not answer in time ({method} {path})"
+            raise RegistryError("timeout", what) from None
+        except httpx2.ConnectError:
+            untrusted = ", or its certificate is not trusted" if self.url.startswith("https:") else ""
+            raise RegistryError("unavailable", f"the registry at {self.url} does not answer{untrusted}") from None
+        except httpx2.HTTPError:
+            what = f"the exchange with the registry at {self.url} broke off ({method} {path})"
+            raise RegistryError("unavailable", what) from None
         finally:
             loop.close()
         if 200 <= status < 300:

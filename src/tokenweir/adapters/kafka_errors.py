@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar, Final
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -66,6 +67,8 @@ class KafkaFault(TokenweirError):  # noqa: N818 - an error is what confluent_kaf
         fatal: The client is unusable and must be made anew.
     """
 
+    exit_code: ClassVar[int] = 3
+
     def __init__(  # noqa: PLR0913 - librdkafka has three flags that do not exclude each other.
         self,
         operation: str,
@@ -82,6 +85,19 @@ class KafkaFault(TokenweirError):  # noqa: N818 - an error is what confluent_kaf
         self.retriable = retriable
         self.abortable = abortable
         self.fatal = fatal
+
+
+_UNREACHABLE: Final = frozenset({"_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"})
+_NO_TOPIC: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"})
+
+
+def in_words(fault: KafkaFault, servers: str) -> str:
+    """Return what a fault means for a person; ``servers`` are the addresses that were tried."""
+    if fault.code in _UNREACHABLE and not fault.operation.startswith("read topic "):
+        return f"no broker answers at {servers} ({fault.operation}: {fault.code})"
+    if fault.code in _NO_TOPIC and " topic " in fault.operation:
+        return f"topic {fault.operation.rpartition(' topic ')[2]} does not exist"
+    return str(fault)
 
 
 class UnstableOffsetsError(KafkaFault):

@@ -214,7 +214,7 @@ def _read_kek(path: Path) -> TokenKey:
                 raise KeysError(f"{path} can be used by others than its owner; run: chmod 600 {path}")
             secret = file.read(KEK_BYTES + 1)
     except OSError as error:
-        raise KeysError(f"{path} cannot be read ({error.strerror}); `tokenweir keys init` makes it") from None
+        raise _unreadable(path, error) from None
     if len(secret) != KEK_BYTES:
         raise KeysError(f"{path} is not {KEK_BYTES} bytes; restore the KEK from its backup")
     return TokenKey(secret)
@@ -225,13 +225,15 @@ def _read_keyset(path: Path) -> KeysetFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise KeysError(f"{path} cannot be read ({error.strerror}); `tokenweir keys init` makes it") from None
+        raise _unreadable(path, error) from None
     try:
         content = KeysetFile.model_validate(json.loads(data, object_pairs_hook=_without_duplicates))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise KeysError(f"{path} is not a keyset: {place}: {first['msg']}; restore it from its backup") from None
+        raise KeysError(
+            f"{path} is not a keyset: {place or 'the file'} is not as it must be; restore it from its backup"
+        ) from None
     except (ValueError, RecursionError):
         raise KeysError(f"{path} is not a keyset: it is not valid JSON; restore it from its backup") from None
     pairs = [(root.domain, root.epoch) for root in content.roots]
@@ -239,6 +241,16 @@ def _read_keyset(path: Path) -> KeysetFile:
     if len(set(pairs)) != len(pairs) or len(set(actives)) != len(actives):
         raise KeysError(f"{path} is not a keyset: a key domain has two active roots; restore it from its backup")
     return content
+
+
+def _unreadable(path: Path, error: OSError) -> KeysError:
+    """Return the error for a key file that cannot be read; only one that is missing can be made."""
+    remedy = (
+        "`tokenweir keys init` makes it"
+        if isinstance(error, FileNotFoundError)
+        else "make it readable for the user who runs tokenweir, and for nobody else"
+    )
+    return KeysError(f"{path} cannot be read ({error.strerror}); {remedy}")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -239,8 +239,15 @@ class DirectoryRegistry:
         return []
 
     def versions(self, subject: str) -> list[int]:
-        """Return version 1 of a subject that has a file."""
-        return [1] if self._files(subject) else []
+        """Return version 1 of a subject that has a file.
+
+        Raises:
+            RegistryError: ``unavailable`` if the directory itself is missing.
+        """
+        if self._files(subject):
+            return [1]
+        self._require_directory()
+        return []
 
     def version(self, subject: str, version: int) -> RegisteredSchema:
         """Return the schema of a subject; its version is 1."""
@@ -257,6 +264,7 @@ class DirectoryRegistry:
         """
         files = self._files(subject)
         if not files:
+            self._require_directory()
             raise RegistryError("not_found", f"no file {subject}.avsc or {subject}.json in {self._directory}")
         if len(files) > 1:
             raise RegistryError("malformed", f"{subject}.avsc and {subject}.json: one subject, two files")
@@ -292,6 +300,11 @@ class DirectoryRegistry:
         """Raise ``denied``: a directory has no rules to compare by."""
         del text, kind
         raise RegistryError("denied", f"subject {subject}: a directory of schemas has no compatibility rules")
+
+    def _require_directory(self) -> None:
+        """Tell a directory that is missing from one that lacks a file."""
+        if not self._directory.is_dir():
+            raise RegistryError("unavailable", f"the directory of schemas {self._directory} does not exist")
 
     def _files(self, subject: str) -> list[tuple[Path, Kind]]:
         # A subject is a name and never a path out of the directory.

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from confluent_kafka import Message
 
-from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.adapters.kafka_errors import KafkaFault, in_words
 from tokenweir.adapters.topicreader import TopicBatch, TopicReader
 from tokenweir.app.workspace import Workspace, open_config, open_workspace
 from tokenweir.config import Config
-from tokenweir.config.loader import PREFIX
+from tokenweir.config.loader import given_by_environment
 from tokenweir.core.librdkafka import PropertyValue
-from tokenweir.errors import UsageError
+from tokenweir.errors import RefusedError, UsageError
+from tokenweir.runtime.topics import require_distinct_topics
 
 _BATCH_RECORDS: Final = 5_000
 _BATCH_SECONDS: Final = 0.1
@@ -29,12 +31,26 @@ def open_cluster(config_path: Path | None, environ: Mapping[str, str]) -> tuple[
         UsageError: if there is neither a file nor a variable ``TOKENWEIR__…``.
         FileFormatError: if a file cannot be read.
     """
-    if config_path is None and not any(name.startswith(PREFIX) for name in environ):
+    if config_path is None and not given_by_environment(environ):
         raise UsageError("there is no configuration: name one (--config tokenweir.yaml), or set TOKENWEIR__… variables")
     config = open_config(config_path, environ)
     workspace = open_workspace(config_path=None, policy_path=config.policy.file, environ=environ)
+    require_distinct_topics(config, workspace.policy.policy)
     workspace.config = config
     return config, workspace
+
+
+@contextmanager
+def cluster_faults(config: Config) -> Iterator[None]:
+    """Turn what Kafka answers into words for whoever called the verb.
+
+    Raises:
+        RefusedError: in place of a :class:`KafkaFault`.
+    """
+    try:
+        yield
+    except KafkaFault as fault:
+        raise RefusedError(in_words(fault, config.kafka.bootstrap_servers)) from fault
 
 
 def read_until(

@@ -10,7 +10,7 @@ from typing import Final
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.topicwriter import Acknowledged, TopicWriter
 from tokenweir.app.cluster import read_until
-from tokenweir.app.consentlines import read_lines
+from tokenweir.app.consentlines import ConsentLine, known_lines, unknown_name, unknown_type
 from tokenweir.config import Config
 from tokenweir.core.consent import (
     EVERY_PURPOSE,
@@ -30,11 +30,11 @@ from tokenweir.core.consent import (
 )
 from tokenweir.core.policy.models import DigitsForm, Policy
 from tokenweir.core.subjects import Subject, canonical_id, partition_of
-from tokenweir.errors import Finding, FindingsError, InvalidValueError, RefusedError, UsageError
-from tokenweir.validation import suggest
+from tokenweir.errors import InvalidValueError, RefusedError, UsageError
 
 _CLIENT_ID: Final = "tokenweir-consent-tool"
 _SHOW_EVERY: Final = 10_000
+_SHOWN_LINES: Final = 5
 
 
 def subject_of(text: str, policy: Policy) -> tuple[ConsentKey, bool]:
@@ -49,17 +49,16 @@ def subject_of(text: str, policy: Policy) -> tuple[ConsentKey, bool]:
     except ConsentKeyError as error:
         hint = "write type:id, and percent-encode everything in the id but letters, digits and ._~@+-"
         raise UsageError(f"the subject cannot be read: {error}; {hint}") from None
-    kind = policy.subjects.get(key.subject.type)
-    if kind is None:
-        hint = suggest(key.subject.type, policy.subjects) or f"the policy has {', '.join(policy.subjects)}"
-        raise UsageError(f"there is no subject type '{key.subject.type}' in the policy: {hint}")
-    found = key.subject.id
-    if isinstance(kind.form, DigitsForm) and found.isascii() and found.isdigit():
-        found = found.zfill(kind.form.digits)
+    unknown = unknown_type(key.subject.type, policy)
+    if unknown:
+        raise UsageError(unknown)
+    kind = policy.subjects[key.subject.type]
     try:
-        subject = Subject(key.subject.type, canonical_id(kind.form, found))
+        subject = Subject(key.subject.type, canonical_id(kind.form, key.subject.id))
     except InvalidValueError as error:
-        raise UsageError(f"{key.subject.type}: {error}") from None
+        # Nothing is filled up: a digit that was forgotten would make the decision somebody else's.
+        hint = ", leading zeros included" if isinstance(kind.form, DigitsForm) else ""
+        raise UsageError(f"{key.subject.type}: {error}{hint}") from None
     changed = not key.canonical or subject.id != key.subject.id
     return ConsentKey(subject, key.source), changed
 
@@ -93,21 +92,6 @@ def decisions_of(texts: Sequence[str], policy: Policy) -> dict[str, Word]:
     return words
 
 
-def unknown_name(name: str, policy: Policy) -> str:
-    """Return what is wrong with the name of a decision: a purpose, ``*``, or either with ``@recipient``; or ""."""
-    purpose, at, recipient = name.rpartition("@")
-    if not at:
-        purpose = name
-    if purpose != EVERY_PURPOSE and purpose not in policy.purposes:
-        hint = suggest(purpose, policy.purposes) or f"it has {', '.join(policy.purposes)}"
-        return f"the policy has no purpose '{purpose}': {hint}"
-    recipients = {found.id for audience in policy.audiences.values() for found in audience.recipients}
-    if at and recipient not in recipients:
-        hint = suggest(recipient, recipients) or f"it has {', '.join(sorted(recipients))}"
-        return f"the policy has no recipient '{recipient}': {hint}"
-    return ""
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """What is to be changed in one source's state; None leaves a thing as it is."""
@@ -138,6 +122,19 @@ class Change:
             minor=new.minor if self.minor is None else self.minor,
             jurisdiction=new.jurisdiction if self.jurisdiction is None else self.jurisdiction,
         )
+
+
+def withdrawn(state: SourceState | None, names: Sequence[str], now_ms: int) -> SourceState:
+    """Return a source's state after its subject withdrew consent: from some purposes, or without names from all.
+
+    The withdrawal is never older than what the same source said before, be it by a clock that is ahead: of two
+    decisions the newest wins, and deny on a tie.
+
+    Raises:
+        RefusedError: The present state cannot be read.
+    """
+    said_ms = [] if state is None else [decision.decided_at_ms for decision in state.decisions.values()]
+    return Change(dict.fromkeys(names or [EVERY_PURPOSE], "deny")).apply(state, max([now_ms, *said_ms]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +190,18 @@ class ConsentTopic:
         self._properties = config.kafka.client_properties()
         self._topic = config.consent.topic
         self._admin = Admin(self._properties)
-        self._partitions = self._admin.describe_topic(self._topic).partitions
+        description = self._admin.describe_topic(self._topic)
+        self._partitions, self._topic_id = description.partitions, description.topic_id
 
     @property
     def name(self) -> str:
         """The topic."""
         return self._topic
+
+    @property
+    def topic_id(self) -> str:
+        """The id of the topic's incarnation that was there when this was made."""
+        return self._topic_id
 
     def read(
         self,
@@ -245,23 +248,38 @@ class ConsentTopic:
         """Merge a change into the state of its own source, write it, and return it with its place.
 
         Raises:
-            RefusedError: The present state cannot be read.
+            RefusedError: The present state cannot be read, or the topic is not compacted.
         """
         new = change.apply(self.state(key), now_ms)
-        place = self._writer().write(format_key(key.subject, key.source), to_value(new))
-        return new, place
+        return new, self._write(key, new)
+
+    def withdraw(self, key: ConsentKey, names: Sequence[str], now_ms: int) -> tuple[SourceState, Acknowledged]:
+        """Write a withdrawal as :func:`withdrawn` makes it, and return the new state with its place.
+
+        Raises:
+            RefusedError: The present state cannot be read, or the topic is not compacted.
+        """
+        new = withdrawn(self.state(key), names, now_ms)
+        return new, self._write(key, new)
+
+    def _write(self, key: ConsentKey, state: SourceState) -> Acknowledged:
+        self._require_compacted()
+        return self._writer().write(format_key(key.subject, key.source), to_value(state))
 
     def import_states(
         self,
-        states: Mapping[ConsentKey, SourceState | None],
+        lines: Iterable[ConsentLine],
         on_written: Callable[[int], None] = lambda _written: None,
     ) -> int:
-        """Write whole states, None as a tombstone, and return how many were acknowledged.
+        """Write whole states, None as a tombstone, and return how many were acknowledged; each key comes once.
 
         Raises:
-            RefusedError: A tombstone would forget a deny that stands; nothing is written then.
+            RefusedError: A tombstone would forget a deny that stands, a state is older than the one that it would
+                replace, or the topic is not compacted; nothing is written then.
         """
-        self._refuse_forgotten_denials([key for key, state in states.items() if state is None])
+        lines = list(lines)
+        self._require_compacted()
+        self._refuse_harm(lines)
         written = 0
 
         def count(_key: bytes, _place: Acknowledged) -> None:
@@ -271,68 +289,91 @@ class ConsentTopic:
                 on_written(written)
 
         records = (
-            (format_key(key.subject, key.source), None if state is None else to_value(state))
-            for key, state in states.items()
+            (format_key(line.key.subject, line.key.source), None if line.state is None else to_value(line.state))
+            for line in lines
         )
         self._writer().write_all(records, count)
         return written
 
-    def _refuse_forgotten_denials(self, keys: Sequence[ConsentKey]) -> None:
-        if not keys:
-            return
-        subjects = {key.subject for key in keys}
-        partitions = {partition_of(format_key(key.subject, key.source), self._partitions) for key in keys}
+    def _refuse_harm(self, lines: Sequence[ConsentLine]) -> None:
+        """Refuse what would undo a decision that stands: the last record of a key wins, whatever its dates say."""
+        subjects = {line.key.subject for line in lines}
+        partitions = {partition_of(format_key(line.key.subject, line.key.source), self._partitions) for line in lines}
         found = self.read(lambda subject: subject in subjects, partitions)
-        standing = 0
-        for key in keys:
-            consent = found.subjects.get(key.subject)
-            state = None if consent is None else consent.states.get(key.source)
-            standing += state is not None and _denies(state)
-        if standing:
+        forgetting, older = [], []
+        for line in lines:
+            consent = found.subjects.get(line.key.subject)
+            standing = None if consent is None else consent.states.get(line.key.source)
+            if standing is None:
+                continue
+            if line.state is None:
+                if _denies(standing):
+                    forgetting.append(line.number)
+            elif is_older(line.state, standing):
+                older.append(line.number)
+        if forgetting:
             raise RefusedError(
-                f"{standing} of the tombstones would forget a deny that stands: to lift a deny, write an allow. "
-                "Nothing was written"
+                f"{len(forgetting)} of the tombstones would forget a deny that stands ({_numbered(forgetting)}): to "
+                "lift a deny, write an allow. Nothing was written"
             )
+        if older:
+            raise RefusedError(
+                f"{len(older)} of the states would undo newer decisions of the same source ({_numbered(older)}): "
+                "remove these lines, or decide anew with 'tokenweir consent set'. Nothing was written"
+            )
+
+    def _require_compacted(self) -> None:
+        """Refuse a topic that would lose decisions with time, or that is none for decisions at all."""
+        cleanup = self._cleanup_policy()
+        if cleanup != "compact":
+            raise RefusedError(
+                f"the consent topic {self._topic} has cleanup.policy '{cleanup}' and would lose decisions: "
+                "correct consent.topic, or set cleanup.policy=compact. Nothing was written"
+            )
+
+    def _cleanup_policy(self) -> str:
+        return self._admin.topic_config(self._topic).get("cleanup.policy", "")
 
     def _writer(self) -> TopicWriter:
         return TopicWriter(self._properties, self._topic, _CLIENT_ID)
 
 
-def states_in(text: str, file: str, now_ms: int, policy: Policy) -> tuple[dict[ConsentKey, SourceState | None], int]:
-    """Return the states that a file of JSON lines says, later lines over earlier ones, and its number of lines.
+def states_in(text: str, file: str, now_ms: int, policy: Policy) -> tuple[dict[ConsentKey, ConsentLine], int]:
+    """Return the last line about each key of a file of JSON lines, and its number of lines.
 
     Raises:
         FindingsError: A line cannot be read, or names a subject or decision that the policy does not know.
     """
-    states: dict[ConsentKey, SourceState | None] = {}
-    findings: list[Finding] = []
-    lines = 0
-    for line in read_lines(text, file, now_ms):
-        lines += 1
-        problems = _problems(line.key, line.state, policy)
-        remedy = "correct the line, or the policy; nothing of the file was used"
-        findings += [Finding(file, line.number, 1, "consent-line", problem, remedy) for problem in problems]
+    states: dict[ConsentKey, ConsentLine] = {}
+    lines = known_lines(text, file, now_ms, policy)
+    for line in lines:
         # Later lines win, so they are also written later.
         states.pop(line.key, None)
-        states[line.key] = line.state
-    if findings:
-        raise FindingsError(findings)
-    return states, lines
+        states[line.key] = line
+    return states, len(lines)
 
 
-def _problems(key: ConsentKey, state: SourceState | None, policy: Policy) -> list[str]:
-    problems = [] if state is None else [unknown_name(name, policy) for name in state.decisions]
-    kind = policy.subjects.get(key.subject.type)
-    if kind is None:
-        problems.append(f"the policy has no subject type '{key.subject.type}'")
-    else:
-        try:
-            fits = canonical_id(kind.form, key.subject.id) == key.subject.id
-        except InvalidValueError:
-            fits = False
-        if not fits:
-            problems.append(f"the id does not have the form of a {key.subject.type} in the policy")
-    return [problem for problem in problems if problem]
+def is_older(new: SourceState, standing: SourceState) -> bool:
+    """Whether a state would bring back an older one of its source: itself, or in any decision that stands.
+
+    An allow of the same instant as a standing deny counts as older, as deny wins a tie.
+    """
+    if new.decided_at_ms < standing.decided_at_ms:
+        return True
+    for name, old in standing.decisions.items():
+        decision = new.decisions.get(name)
+        decided_at_ms = new.decided_at_ms if decision is None else decision.decided_at_ms
+        lifts = old.decision == "deny" and (decision is None or decision.decision != "deny")
+        if decided_at_ms < old.decided_at_ms or (lifts and decided_at_ms == old.decided_at_ms):
+            return True
+    return False
+
+
+def _numbered(lines: Sequence[int]) -> str:
+    """Name lines by their numbers, the first few of them."""
+    shown = ", ".join(str(number) for number in lines[:_SHOWN_LINES])
+    more = ", ..." if len(lines) > _SHOWN_LINES else ""
+    return f"line{'' if len(lines) == 1 else 's'} {shown}{more}"
 
 
 def _denies(state: SourceState) -> bool:

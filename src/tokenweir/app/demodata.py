@@ -23,6 +23,7 @@ STREAM: Final = "interactions"
 
 POLICY: Final = "policy.yaml"
 CONFIG: Final = "tokenweir.yaml"
+GATEWAY: Final = "gateway.yaml"
 SCHEMA: Final = "schemas/customer.interactions-value.avsc"
 WEB_SCHEMA: Final = "schemas/web.clicks-value.json"
 
@@ -139,7 +140,8 @@ def write(directory: Path, now_ms: int, sync: bytes) -> list[str]:
         raise ValueError("a sync marker has 16 bytes")
     steps = list(story(now_ms))
     events = [step for step in steps if isinstance(step, Event)]
-    contents = {name: text(name).encode() for name in (POLICY, CONFIG, SCHEMA, WEB_SCHEMA)}
+    contents = {name: text(name).encode() for name in (POLICY, CONFIG, GATEWAY, SCHEMA, WEB_SCHEMA)}
+    contents[".gitignore"] = b"keys/\nstate/\nout/\n"
     contents["events.avro"] = _container(events, sync)
     contents["web.jsonl"] = _lines(_web_line(event) for event in events if event.record["page_url"])
     contents["consent.jsonl"] = _lines(step.line for step in steps if isinstance(step, Decisions))

@@ -23,6 +23,7 @@ from tokenweir.runtime import preflight
 from tokenweir.runtime.gateway import Gateway, keyset_path
 from tokenweir.runtime.preflight import MISSING, Check
 from tokenweir.runtime.sources import open_registry, read_text
+from tokenweir.words import counted
 
 #: Partitions of a consent topic that is made here; each costs a few bytes in every committed offset.
 CONSENT_PARTITIONS: Final = 8
@@ -82,7 +83,9 @@ def diagnose(config: Config, *, fix: bool) -> Diagnosis:
     kafka_answers = any(check.name == "kafka" and check.ok for check in found.checks)
     if kafka_answers:
         found.checks += _placement_checks(config, admin)
-    if fix and config.registry.url is not None:
+    if config.registry.directory is not None:
+        found.not_tried.append("whether derived schemas can be registered, and tags are kept: there is no registry.url")
+    elif fix:
         found.checks.append(_keeps_tags(registry))
     else:
         found.not_tried.append("whether the registry keeps tags inside schemas (--fix writes a scratch schema to see)")
@@ -217,4 +220,4 @@ def _create_missing(gateway: Gateway, admin: Admin, created: list[str]) -> Itera
                 yield Check(f"create {topic}", ok=False, message=str(fault), remedy="may the principal CREATE topics?")
             continue
         words = ", ".join(f"{key}={value}" for key, value in settings.items())
-        created.append(f"{topic}: {partitions} partitions, {words}")
+        created.append(f"{topic}: {counted(partitions, 'partition')}, {words}")

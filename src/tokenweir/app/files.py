@@ -7,8 +7,8 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Protocol, Self
@@ -21,6 +21,9 @@ from tokenweir.errors import FileFormatError, UsageError
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 """A longer line is no record."""
 
+CONTAINER_SUFFIX: Final = ".avro"
+LINES_SUFFIX: Final = ".jsonl"
+
 STANDARD_STREAM: Final = "-"
 """Standard input where a file is read, standard output where one is written."""
 
@@ -32,6 +35,16 @@ class Source:
     name: str
     records: Iterator[bytes]
     schema: SourceSchema | None = None
+    #: The numbers of the lines so far that hold no record.
+    blank: list[int] = field(default_factory=list)
+
+    def place(self, number: int) -> str:
+        """Return where a record stands, by its number from 1: the line, or in a container the number itself."""
+        if self.schema is not None:
+            return f"{self.name}: record {number:,}"
+        for line in self.blank:
+            number += line <= number
+        return f"{self.name}: line {number:,}"
 
 
 @contextlib.contextmanager
@@ -54,7 +67,8 @@ def open_source(name: str) -> Iterator[Source]:
             reader = ContainerReader(name, stream)
             yield Source(name, iter(reader), reader.schema)
         else:
-            yield Source(name, _lines(name, stream))
+            blank: list[int] = []
+            yield Source(name, _lines(name, stream, blank), blank=blank)
 
 
 def _peekable(stream: BinaryIO) -> io.BufferedReader:
@@ -69,7 +83,7 @@ class _Buffered(io.BufferedReader):
         super().__init__(content)
 
 
-def _lines(name: str, stream: BinaryIO) -> Iterator[bytes]:
+def _lines(name: str, stream: BinaryIO, blank: list[int]) -> Iterator[bytes]:
     number = 0
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -77,6 +91,8 @@ def _lines(name: str, stream: BinaryIO) -> Iterator[bytes]:
             raise FileFormatError(f"{name}:{number}: the line is longer than {MAX_LINE_BYTES:,} bytes")
         if line.strip():
             yield line.rstrip(b"\r\n")
+        else:
+            blank.append(number)
 
 
 class Sink(Protocol):
@@ -189,16 +205,20 @@ class Outputs:
     Leaving the context without :meth:`complete` leaves no incomplete file behind.
     """
 
-    def __init__(self, out: str | None, audiences: Sequence[str], sources: Sequence[str]) -> None:
+    def __init__(
+        self, out: str | None, audiences: Sequence[str], sources: Sequence[str], used: Iterable[Path] = ()
+    ) -> None:
         """Decide where everything goes.
 
         Args:
             out: A file, a directory (one that exists, or a name that ends in ``/``), ``-`` or None.
             audiences: Whose outputs are wanted.
             sources: Names of all inputs.
+            used: Other files that the run reads; like the inputs, none of them is ever written over.
 
         Raises:
-            UsageError: several audiences, or two inputs, would share one file.
+            UsageError: several audiences, or two inputs, would share one file, or a file that is read would be
+                written.
         """
         is_directory = out is not None and (out.endswith("/") or Path(out).is_dir())
         self._directory = Path(out) if out is not None and is_directory else None
@@ -214,6 +234,23 @@ class Outputs:
         twice = [stem for stem in stems if stems.count(stem) > 1]
         if self._directory is not None and twice:
             raise UsageError(f"two inputs are called '{twice[0]}', and their outputs would be one file")
+        self._refuse_overwriting([*(Path(name) for name in sources if name != STANDARD_STREAM), *used], stems)
+
+    def _refuse_overwriting(self, read: Sequence[Path], stems: Sequence[str]) -> None:
+        """Refuse an output that is a file which is read, by whatever name: what is written replaces it for good."""
+        if self._directory is None:
+            places = [] if self._file is None else [self._file]
+        else:
+            # Whether an input is a container or lines shows only when it is opened, so both names count.
+            places = [
+                self._directory / f"{stem}.{audience}{suffix}"
+                for stem in stems
+                for audience in self._audiences
+                for suffix in (CONTAINER_SUFFIX, LINES_SUFFIX)
+            ]
+        for place in filter(Path.is_file, places):
+            if any(path.exists() and place.samefile(path) for path in read):
+                raise UsageError(f"{place} is read by this run and would be overwritten: name another output")
 
     def __enter__(self) -> Self:
         return self
@@ -264,7 +301,7 @@ class Outputs:
             return _NoSink()
         opened = self._open.get(audience)
         if opened is None:
-            target = _Target(self._path(source, audience, ".avro" if container else ".jsonl"))
+            target = _Target(self._path(source, audience, CONTAINER_SUFFIX if container else LINES_SUFFIX))
             writer = ContainerWriter(target.stream, schema or "", os.urandom(SYNC_BYTES)) if container else None
             opened = self._open[audience] = _Open(target, writer or _LineSink(target.stream), schema)
         elif container and opened.schema != schema:

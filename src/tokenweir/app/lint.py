@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tokenweir.app.workspace import Workspace, open_config, schema_file, shown
+from tokenweir.app.workspace import NOTHING_NAMED, Workspace, open_config, schema_file, shown
 from tokenweir.config import Config
+from tokenweir.config.loader import given_by_environment
 from tokenweir.core.policy.check import check
-from tokenweir.core.policy.loader import load_policy
+from tokenweir.core.policy.check_text import load
 from tokenweir.errors import Finding, FindingsError, UsageError
 from tokenweir.runtime.sources import read_text
+from tokenweir.runtime.topics import topic_clashes
 
 
 @dataclass(slots=True)
@@ -44,7 +46,7 @@ def lint(
     """Check a configuration, its policy and all schemas of its streams.
 
     Args:
-        config_path: The configuration, or None to check a policy alone.
+        config_path: The configuration; without one and without a policy the environment's, if it gives any.
         policy_path: The policy, or None for the configuration's.
         schemas: ``STREAM=FILE`` or ``FILE``, each in place of what the registry has for the stream.
         environ: The environment variables.
@@ -55,14 +57,14 @@ def lint(
     """
     linted = Linted()
     config = None
-    if config_path is not None:
+    if config_path is not None or (policy_path is None and given_by_environment(environ)):
         config = _lint_config(config_path, environ, linted)
+        if config is None and policy_path is None:
+            linted.unchecked.append("the policy: the configuration has errors")
+            return linted
     path = policy_path or (None if config is None else config.policy.file)
     if path is None:
-        if config_path is None:
-            raise UsageError("name a configuration (--config) or a policy (--policy)")
-        linted.unchecked.append("the policy: the configuration does not say which")
-        return linted
+        raise UsageError(NOTHING_NAMED)
     workspace = _lint_policy(path, config, linted)
     if workspace is not None:
         _lint_schemas(workspace, by_stream(workspace, schemas), linted)
@@ -70,8 +72,8 @@ def lint(
     return linted
 
 
-def _lint_config(path: Path, environ: Mapping[str, str], linted: Linted) -> Config | None:
-    linted.checked.append(str(path))
+def _lint_config(path: Path | None, environ: Mapping[str, str], linted: Linted) -> Config | None:
+    linted.checked.append("the environment" if path is None else str(path))
     try:
         return open_config(path, environ)
     except FindingsError as error:
@@ -85,13 +87,15 @@ def _lint_policy(path: Path, config: Config | None, linted: Linted) -> Workspace
     linted.checked.append(str(path))
     text = read_text(path)
     try:
-        loaded = load_policy(text, str(path))
+        loaded = load(text, str(path))
     except FindingsError as error:
         linted.findings += error.findings
         linted.unchecked.append("schemas: the policy cannot be read")
         return None
     findings = check(loaded)
     linted.findings += findings
+    if config is not None:
+        linted.findings += topic_clashes(config, loaded.policy)
     if any(finding.severity == "error" for finding in findings):
         linted.unchecked.append("schemas: the policy has errors of its own")
         return None
@@ -112,7 +116,9 @@ def _lint_schemas(workspace: Workspace, files: Mapping[str, list[Path]], linted:
     for name, stream in workspace.policy.policy.streams.items():
         given = files.get(name)
         if given is None and workspace.config is None and stream.source.format != "json":
-            linted.unchecked.append(f"schemas of stream '{name}': name a configuration, or --schema {name}=FILE")
+            linted.unchecked.append(
+                f"stream '{name}', for lack of its schema: name a configuration, or --schema {name}=FILE"
+            )
             continue
         planned = workspace.plan(name, None if given is None else [schema_file(path) for path in given])
         versions = len(planned.versions)

@@ -12,7 +12,7 @@ from tokenweir.core.compiler import Compiled
 from tokenweir.core.explain import describe_rules
 from tokenweir.core.fields import Assigned
 from tokenweir.core.plan import OutputPlan, Rules, leaves
-from tokenweir.core.planning import NO_ID, PlannedStream, SourceSchema
+from tokenweir.core.planning import PlannedStream
 from tokenweir.core.policy.classes import ClassTable, covers
 from tokenweir.core.policy.models import Policy
 from tokenweir.core.schema import Node
@@ -76,15 +76,10 @@ def view(workspace: Workspace, planned: PlannedStream) -> StreamView:
     newest = planned.versions[-1].compiled if planned.versions else None
     outputs = [] if newest is None else [_output(workspace, newest, output) for output in newest.plan.outputs]
     schemas = [
-        SchemaView(label_of(version.source), version.source.id, fields(workspace, version.compiled))
+        SchemaView(version.source.label, version.source.id, fields(workspace, version.compiled))
         for version in planned.versions
     ]
     return StreamView(planned.context.name, stream.source.topic, stream.source.format, outputs, schemas)
-
-
-def label_of(source: SourceSchema) -> str:
-    """Return where a schema was found; a file has no id to show."""
-    return source.label.removesuffix(f" (id {NO_ID})")
 
 
 def document(workspace: Workspace, streams: list[StreamView]) -> dict[str, object]:

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -28,7 +28,7 @@ from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Fate, Outcome, Reason
 from tokenweir.core.planning import SourceSchema, plan_schema
 from tokenweir.core.subjects import Subject
-from tokenweir.errors import DecodeError, RegistryError, SchemaError
+from tokenweir.errors import DecodeError, RefusedError, RegistryError, SchemaError
 from tokenweir.runtime.gateway import keyset_path
 from tokenweir.runtime.plans import source_schema
 from tokenweir.runtime.sources import key_domains, stream_context
@@ -94,6 +94,22 @@ class Preview:
             if self.ephemeral
             else load_keyset(path, self.config.keys.kek.file)
         )
+
+    def require_schema_ids(self, streams: Iterable[str]) -> None:
+        """Refuse streams whose records name their schema by an id, if schemas are files, which have none.
+
+        Raises:
+            RefusedError: There is such a stream; ``run`` would refuse it too.
+        """
+        if self.config.registry.directory is None:
+            return
+        policy = self.workspace.policy.policy
+        framed = [name for name in streams if policy.streams[name].source.format != "json"]
+        if framed:
+            raise RefusedError(
+                f"records of {', '.join(framed)} name their schema by its id, and a directory has no schema ids: "
+                "set registry.url"
+            )
 
     def newest(self, stream: str, limit: int) -> list[Message]:
         """Return the newest committed records of a stream's source, oldest first.

@@ -17,8 +17,8 @@ FORMAT_VERSION: Final = 1
 _SARIF_SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
-def as_json(findings: Sequence[Finding]) -> str:
-    """Return one JSON document with all findings and their numbers."""
+def as_json(findings: Sequence[Finding], not_checked: Sequence[str] = ()) -> str:
+    """Return one JSON document with all findings, their numbers, and in words what nobody looked at."""
     errors = sum(finding.severity == "error" for finding in findings)
     document = {
         "format_version": FORMAT_VERSION,
@@ -36,6 +36,7 @@ def as_json(findings: Sequence[Finding]) -> str:
             }
             for finding in findings
         ],
+        "not_checked": list(not_checked),
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
 

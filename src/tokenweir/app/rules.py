@@ -21,7 +21,8 @@ PLANNING: Final[dict[str, str]] = {
     "tags-conflict": "Several tags on one field name classes of which none is below the others.",
     "tags-disagree": "The schema's tags and the registry's tags give one field different classes.",
     "overlay-conflict": "Two rules under `fields` give one place different classes.",
-    "overlay-contradicts-tag": "A rule under `fields` contradicts the schema's tag; it needs `overrides` and `reason`.",
+    "overlay-contradicts-tag": "A rule under `fields` contradicts the tag of its place or of what encloses it, "
+    "and needs `overrides` and `reason`.",
     "override-mismatch": "`overrides` names another class than the schema's tag gives.",
     "override-unused": "`overrides` stands at a field that the schema does not tag. (warning)",
     "subject-type": "The id of a data subject is neither text nor a whole number.",
@@ -29,10 +30,12 @@ PLANNING: Final[dict[str, str]] = {
     "subject-forms": "Two subject types share a class, and their ids have different forms.",
     "framed-key": "The id of a data subject stands inside a framed record key.",
     "event-time-type": "`event_time` names something that is no time.",
+    "event-time-text": "`event_time` names a text of which the schema does not say that it is a time. (warning)",
     "pair-classes": "The two fields of a pair have different classes.",
     "always-optional": "A class says `always`, and the schema does not require the field.",
     "always-missing": "A class says `always`, and the field is not in every known version of the schema.",
-    "ambiguous-union": "Branches of a union that a value cannot tell apart have different classes.",
+    "ambiguous-union": "Branches of a union that a value cannot tell apart have different classes, or only one "
+    "has a subject's id or the event time.",
     "map-keys": "The keys of a map can only be kept or dropped.",
     "treatment-type": "A treatment that cannot work on a field's type.",
     "cannot-treat": "A treatment that would break what the schema promises of a field.",
@@ -42,6 +45,7 @@ PLANNING: Final[dict[str, str]] = {
 #: What can be wrong with a configuration beyond what its loader sees.
 CONFIGURATION: Final[dict[str, str]] = {
     "kafka-property": "A property that librdkafka does not know, or that the gateway sets itself.",
+    "topic-clash": "The consent topic or a dead-letter topic is also a source, an output, or one another.",
 }
 
 #: What can be wrong with other files.

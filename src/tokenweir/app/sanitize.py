@@ -19,10 +19,14 @@ from tokenweir.core.compiler import StreamContext
 from tokenweir.core.engine import BoundPlan, Record, ReferenceEngine
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Fate, Outcome
+from tokenweir.core.plan import Plan
 from tokenweir.core.planning import SourceSchema, plan_stream
 from tokenweir.errors import FileFormatError, FindingsError, UsageError
 
 _BATCH_RECORDS: Final = 1_000
+
+#: How many places of rejected records are remembered.
+_PLACES: Final = 5
 
 
 @dataclass(slots=True)
@@ -32,12 +36,17 @@ class Report:
     read: int = 0
     outputs: dict[str, Counter[Fate]] = field(default_factory=dict)
     rejections: Counter[str] = field(default_factory=Counter)
+    #: Where the first records were rejected: ``events.jsonl: line 4: subject_invalid at customer``, and no values.
+    places: list[str] = field(default_factory=list)
 
-    def count(self, audience: str, outcome: Outcome) -> None:
-        """Count one outcome."""
+    def count(self, audience: str, outcome: Outcome, place: str) -> None:
+        """Count one outcome of the record at a place, such as ``line 4``."""
         self.outputs[audience][outcome.fate] += 1
         if outcome.reason is not None:
             self.rejections[outcome.reason.value] += 1
+            said = f"{place}: {outcome.reason.value}{f' at {outcome.field_path}' if outcome.field_path else ''}"
+            if len(self.places) < _PLACES and said not in self.places:
+                self.places.append(said)
 
     def plain(self) -> dict[str, object]:
         """Return the report as the JSON object that ``--format json`` prints."""
@@ -95,14 +104,14 @@ class Sanitizer:
         Raises:
             FileFormatError: a file cannot be read or written, or is not what the stream's format says.
             FindingsError: policy and schema do not go together.
-            UsageError: lines without a schema.
+            UsageError: lines without a schema, or a stream that finds its subjects outside of the value.
         """
         for name in files:
             with open_source(name) as source:
                 if source.schema is not None and outputs.to_terminal:
                     raise UsageError("an Avro container does not go to a terminal: give -o FILE, or redirect")
                 bound = self._plan(self._schema_of(source))
-                self._sanitize(bound, source.records, outputs.sinks(source, bound))
+                self._sanitize(bound, source, outputs.sinks(source, bound))
         outputs.complete()
 
     def _schema_of(self, source: Source) -> SourceSchema:
@@ -138,19 +147,34 @@ class Sanitizer:
             planned = plan_stream(self._workspace.policy, self._context, [schema])
             if planned.errors:
                 raise FindingsError(planned.errors)
-            bound = self._bound[schema.text] = self._engine.bind(planned.versions[0].compiled.plan)
+            plan = planned.versions[0].compiled.plan
+            self._require_subjects_in_values(plan)
+            bound = self._bound[schema.text] = self._engine.bind(plan)
         return bound
 
-    def _sanitize(self, bound: BoundPlan, records: Iterable[bytes], sinks: dict[str, Sink]) -> None:
+    def _require_subjects_in_values(self, plan: Plan) -> None:
+        """Refuse a stream of whose subjects a file cannot tell all: without one, another would decide for it."""
+        for source in plan.subjects:
+            if source.origin != "value":
+                place = "$key" if source.origin == "key" else f"$headers{{{source.path}}}"
+                raise UsageError(
+                    f"stream '{self._context.name}' finds a {source.type} in {place}: "
+                    "files hold values without keys and headers, so nobody could say whose decision counts"
+                )
+
+    def _sanitize(self, bound: BoundPlan, source: Source, sinks: dict[str, Sink]) -> None:
         audiences = [output.output.audience for output in bound.outputs]
-        for batch in _batches(records):
+        read = 0
+        for batch in _batches(source.records):
             pairs = [(bound, Record(value, None, self._now_ms)) for value in batch]
-            for outcomes in self._engine.process(pairs, self._consent.lookup, self._now_ms):
+            done = self._engine.process(pairs, self._consent.lookup, self._now_ms)
+            for number, outcomes in enumerate(done, start=read + 1):
                 for audience, outcome in zip(audiences, outcomes, strict=True):
                     if audience in sinks:
-                        self.report.count(audience, outcome)
+                        self.report.count(audience, outcome, source.place(number))
                         if outcome.value is not None:
                             sinks[audience].write(outcome.value)
+            read += len(batch)
             self.report.read += len(batch)
             self._on_progress(self.report.read)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from tokenweir.adapters.keysource import describe_keyset
 from tokenweir.adapters.registry import Registry
 from tokenweir.config import Config, config_from_environment, load_config
+from tokenweir.config.loader import given_by_environment
 from tokenweir.core.compiler import StreamContext
 from tokenweir.core.keys import FIRST_EPOCH
 from tokenweir.core.librdkafka import check_properties
@@ -19,6 +21,9 @@ from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.errors import FileFormatError, Finding, FindingsError, RegistryError, SchemaError, UsageError
 from tokenweir.runtime.gateway import keyset_path
 from tokenweir.runtime.sources import key_domains, known_schemas, open_registry, read_text
+from tokenweir.runtime.topics import dead_letter_topic
+
+NOTHING_NAMED: Final = "name a configuration (--config) or a policy (--policy), or set TOKENWEIR__… variables"
 
 
 @dataclass(slots=True)
@@ -69,8 +74,7 @@ class Workspace:
         """
         if self.config is None:
             raise UsageError("this needs a configuration: --config tokenweir.yaml")
-        source = self.policy.policy.streams[stream].source.topic
-        return self.config.dead_letters.topic.replace("{source}", source)
+        return dead_letter_topic(self.config, self.policy.policy.streams[stream].source.topic)
 
     def context(self, stream: str) -> StreamContext:
         """Return what planning a stream needs; epochs come from the keyset's public part, so that no KEK is needed.
@@ -97,7 +101,7 @@ class Workspace:
             planned = plan_stream(self.policy, context, schemas)
         except (RegistryError, SchemaError, FileFormatError) as error:
             line, column = self.policy.positions.key(("streams", stream, "source"))
-            finding = Finding(self.policy.file, line, column, "schemas", str(error), "register or name the schema")
+            finding = Finding(self.policy.file, line, column, "schemas", str(error), self._remedy(error))
             planned = PlannedStream(context, findings=[finding])
         self.findings.extend(planned.findings)
         return planned
@@ -107,6 +111,18 @@ class Workspace:
         if found.source.format == "json":
             return [schema_file(self.policy_directory / (found.source.schema_ or ""))]
         return known_schemas(found, self.registry(), self.policy_directory)
+
+    def _remedy(self, error: Exception) -> str:
+        """Return what to do where the schemas of a stream cannot be had."""
+        in_directory = self.config is not None and self.config.registry.directory is not None
+        kind = error.kind if isinstance(error, RegistryError) else ""
+        if kind in {"unavailable", "timeout"}:
+            return "correct registry.directory" if in_directory else "start it, or correct registry.url"
+        if kind == "denied" and not in_directory:
+            return "check the registry's user, password and certificates"
+        if self.config is None or in_directory:
+            return "register or name the schema"
+        return "register the schema, or correct registry.url"
 
     def require_clean(self) -> None:
         """Stop on errors.
@@ -140,15 +156,19 @@ def open_config(path: Path | None, environ: Mapping[str, str]) -> Config:
 def open_workspace(*, config_path: Path | None, policy_path: Path | None, environ: Mapping[str, str]) -> Workspace:
     """Open what a verb works on: a configuration with its policy, or a policy file alone.
 
+    Without either, the configuration that the environment alone gives.
+
     Raises:
         FindingsError: with every finding of the policy, if one is an error.
         UsageError: if neither is given.
         FileFormatError: if a file cannot be read.
     """
-    config = None if config_path is None else open_config(config_path, environ)
+    config = None
+    if config_path is not None or (policy_path is None and given_by_environment(environ)):
+        config = open_config(config_path, environ)
     path = policy_path or (None if config is None else config.policy.file)
     if path is None:
-        raise UsageError("name a configuration (--config) or a policy (--policy)")
+        raise UsageError(NOTHING_NAMED)
     path = shown(path)
     loaded, warnings = load_and_check(read_text(path), str(path))
     return Workspace(loaded, path.parent, config, list(warnings))

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from tokenweir.cli import verbs
+from tokenweir.cli import enforcement, verbs
 from tokenweir.cli.console import out, out_json, table, talk
-from tokenweir.cli.options import ConfigOption, Format, FormatOption, YesOption, config_path
+from tokenweir.cli.options import ConfigOption, Format, FormatOption, YesOption
+from tokenweir.cli.subjects import (
+    SourceOption,
+    SubjectArgument,
+    key_of,
+    key_text,
+    open_policy,
+    plain_state,
+    shown_time,
+)
 from tokenweir.errors import InvalidValueError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from tokenweir.app.consentwriter import Answered
-    from tokenweir.config import Config
-    from tokenweir.core.consent import ConsentKey, SourceState, SubjectConsent
+    from tokenweir.core.consent import ConsentKey, SubjectConsent
     from tokenweir.core.policy.models import Policy
 
-SubjectArgument = Annotated[
-    str, typer.Argument(metavar="SUBJECT", help="type:id, or type:id#source. Other characters are percent-encoded.")
-]
-SourceOption = Annotated[
-    str, typer.Option("--source", "-s", metavar="NAME", help="Who speaks, such as web. Default: the bare key.")
-]
+_ASKING_BASES: Final = frozenset({"consent", "opt_out", "legitimate_interest"})
+"""Bases for which the decisions of the person count."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    group = typer.Typer(no_args_is_help=True, help="Set, look up and import decisions of data subjects.")
+    group = typer.Typer(no_args_is_help=True, help="Set, withdraw, look up and import decisions of data subjects.")
     verbs.add(
         group,
         set_,
@@ -48,6 +51,7 @@ def register(app: typer.Typer) -> None:
         "zcat decisions.jsonl.gz | tokenweir consent import -",
         name="import",
     )
+    enforcement.register(group)
     app.add_typer(group, name="consent")
 
 
@@ -82,33 +86,37 @@ def set_(
     Decisions that are not mentioned stay as they are, with their dates. The record is written to the consent topic
     and acknowledged by all its replicas before this ends; a gateway applies it within a moment.
     """
+    from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.app.consentwriter import Change, ConsentTopic, decisions_of  # noqa: PLC0415 - slow to import.
 
-    found, policy = _open(config)
-    key = _key(subject, source, policy)
+    found, loaded = open_policy(config)
+    policy = loaded.policy
+    key = key_of(subject, source, policy)
     words = decisions_of(decisions or [], policy)
     if not words and minor is None and jurisdiction is None:
         raise UsageError("nothing to set: give decisions, --minor, --not-minor or --jurisdiction")
     now_ms = time.time_ns() // 1_000_000
     expires_at_ms = _expiry(expires, words, now_ms)
     change = Change(words, expires_at_ms, notice, evidence, minor, jurisdiction)
-    topic = ConsentTopic(found)
+    with cluster_faults(found):
+        topic = ConsentTopic(found)
     try:
-        state, place = topic.change(key, change, now_ms)
+        with cluster_faults(found):
+            state, place = topic.change(key, change, now_ms)
     except InvalidValueError as error:
         raise UsageError(f"this would not be a valid state: {error}") from None
     if format_ is Format.JSON:
         out_json(
             {
-                "subject": _key_text(key),
+                "subject": key_text(key),
                 "topic": topic.name,
                 "partition": place.partition,
                 "offset": place.offset,
-                "state": _plain_state(state),
+                "state": plain_state(state),
             }
         )
         return
-    out(f"{_key_text(key)}: written to {topic.name}, partition {place.partition}, offset {place.offset}")
+    out(f"{key_text(key)}: written to {topic.name}, partition {place.partition}, offset {place.offset}")
 
 
 def get(
@@ -117,22 +125,27 @@ def get(
     source: SourceOption = "",
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Show what every source says of a subject, and the answer for every purpose.
+    """Show what is decided of a subject.
 
-    With --source only that one's state is looked up, and the answers are what it alone would give. Legal bases, minors
-    and the time of an event are not part of an answer.
+    What every source says, and the answer for every purpose. With --source only that one's state is looked up, and
+    the answers are what it alone would give. Legal bases and the time of an event are not part of an answer.
     """
+    from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.app.consentwriter import ConsentTopic, answers  # noqa: PLC0415 - slow to import.
     from tokenweir.core.consent import DENIED, UNKNOWN, SubjectConsent  # noqa: PLC0415 - as above.
 
-    settings, policy = _open(config)
-    key = _key(subject, source, policy)
-    topic = ConsentTopic(settings)
+    settings, loaded = open_policy(config)
+    policy = loaded.policy
+    key = key_of(subject, source, policy)
+    with cluster_faults(settings):
+        topic = ConsentTopic(settings)
     if key.source:
-        state = topic.state(key)
+        with cluster_faults(settings):
+            state = topic.state(key)
         consent = UNKNOWN if state is None else SubjectConsent({key.source: state})
     else:
-        found = topic.read(lambda other: other == key.subject, on_progress=_progress("records read"))
+        with cluster_faults(settings):
+            found = topic.read(lambda other: other == key.subject, on_progress=_progress("records read"))
         consent = found.subjects.get(key.subject, UNKNOWN)
         if found.unreadable:
             talk("the topic holds keys that cannot be read: until they are acknowledged, every subject is denied")
@@ -141,7 +154,7 @@ def get(
     if format_ is Format.JSON:
         out_json(_plain_answer(key, consent, found_answers))
         return
-    _show_answer(consent, found_answers)
+    _show_answer(consent, found_answers, policy)
 
 
 def import_(
@@ -150,21 +163,26 @@ def import_(
     yes: YesOption = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Write whole states from JSON lines: {"subject": "customer:1#web", ...the value of a consent record}.
+    """Write whole states from JSON lines.
 
-    All lines are checked first: one that cannot be used refuses the whole file. Each line replaces what its source
-    said; "decisions": null forgets it, unless that would forget a deny.
+    A line is {"subject": "customer:1#web", ...the value of a consent record}. All lines are checked first: one that
+    cannot be used refuses the whole file. Each line replaces what its source said; "decisions": null forgets it,
+    unless that would forget a deny. Lines that are older than what their source says now refuse the whole file too.
     """
+    from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.app.consentwriter import ConsentTopic, states_in  # noqa: PLC0415 - slow to import.
 
     text = _text_of(file)
-    settings, policy = _open(config)
+    settings, loaded = open_policy(config)
+    policy = loaded.policy
     states, lines = states_in(text, file, time.time_ns() // 1_000_000, policy)
-    forgotten = sum(state is None for state in states.values())
-    topic = ConsentTopic(settings)
+    forgotten = sum(line.state is None for line in states.values())
+    with cluster_faults(settings):
+        topic = ConsentTopic(settings)
     if forgotten and not yes:
         _ask(f"{_counted(forgotten, 'state')} will be forgotten", topic.name, file)
-    written = topic.import_states(states, _progress("records written"))
+    with cluster_faults(settings):
+        written = topic.import_states(states.values(), _progress("records written"))
     if format_ is Format.JSON:
         out_json({"topic": topic.name, "lines": lines, "written": written, "forgotten": forgotten})
         return
@@ -172,36 +190,8 @@ def import_(
     out(f"{_counted(lines, 'line')} read, {_counted(written, 'record')} written to {topic.name}{forgets}")
 
 
-def _open(config: Path | None) -> tuple[Config, Policy]:
-    from tokenweir.app.cluster import open_cluster  # noqa: PLC0415 - slow to import.
-
-    found, workspace = open_cluster(config_path(config), os.environ)
-    return found, workspace.policy.policy
-
-
 def _counted(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
-def _key(text: str, source: str, policy: Policy) -> ConsentKey:
-    from tokenweir.app.consentwriter import subject_of  # noqa: PLC0415 - slow to import.
-    from tokenweir.core.consent import ConsentKey, ConsentKeyError, format_key  # noqa: PLC0415 - as above.
-
-    key, changed = subject_of(text, policy)
-    if source and key.source and source != key.source:
-        raise UsageError("the subject and --source name two sources")
-    key = ConsentKey(key.subject, source or key.source)
-    try:
-        format_key(key.subject, key.source)
-    except ConsentKeyError as error:
-        raise UsageError(str(error)) from None
-    if changed:
-        talk(f"the id was put into its canonical form: {key.subject.canonical}")
-    return key
-
-
-def _key_text(key: ConsentKey) -> str:
-    return f"{key.subject.canonical}#{key.source}" if key.source else key.subject.canonical
 
 
 def _expiry(text: str | None, words: Mapping[str, str], now_ms: int) -> int | None:
@@ -248,33 +238,6 @@ def _progress(what: str) -> Callable[[int], None]:
     return lambda number: talk(f"{number:,} {what}")
 
 
-def _time(time_ms: int | None) -> str:
-    from tokenweir.core.timestamps import format_date_time  # noqa: PLC0415 - slow to import.
-
-    return "" if time_ms is None else format_date_time(time_ms)
-
-
-def _plain_state(state: SourceState) -> dict[str, object]:
-    """Return a state as JSON; one that cannot be read says only that."""
-    if state.undecodable:
-        return {"undecodable": True}
-    return {
-        "decided_at": _time(state.decided_at_ms),
-        "jurisdiction": state.jurisdiction,
-        "minor": state.minor,
-        "decisions": {
-            name: {
-                "decision": decision.decision,
-                "decided_at": _time(decision.decided_at_ms),
-                "expires_at": _time(decision.expires_at_ms) or None,
-                "notice": decision.notice,
-                "evidence": decision.evidence,
-            }
-            for name, decision in sorted(state.decisions.items())
-        },
-    }
-
-
 def _plain_answer(key: ConsentKey, consent: SubjectConsent, found: list[Answered]) -> dict[str, object]:
     return {
         "subject": key.subject.canonical,
@@ -283,28 +246,41 @@ def _plain_answer(key: ConsentKey, consent: SubjectConsent, found: list[Answered
         "answers": {
             each.purpose: {
                 "answer": each.verdict.value,
-                "since": _time(each.since_ms) or None,
-                "expires": _time(each.expires_at_ms) or None,
+                "since": shown_time(each.since_ms) or None,
+                "expires": shown_time(each.expires_at_ms) or None,
             }
             for each in found
         },
         "denied_recipients": sorted(consent.recipient_denials),
-        "sources": {source: _plain_state(state) for source, state in sorted(consent.states.items())},
+        "sources": {source: plain_state(state) for source, state in sorted(consent.states.items())},
     }
 
 
-def _show_answer(consent: SubjectConsent, found: list[Answered]) -> None:
+def _show_answer(consent: SubjectConsent, found: list[Answered], policy: Policy) -> None:
     table(
         ["purpose", "answer", "since", "expires"],
-        [[each.purpose, each.verdict.value, _time(each.since_ms), _time(each.expires_at_ms)] for each in found],
+        [
+            [each.purpose, _answer(each, consent, policy), shown_time(each.since_ms), shown_time(each.expires_at_ms)]
+            for each in found
+        ],
     )
     if consent.states:
         out()
         table(["source", "name", "decision", "decided at", "expires", "notice", "evidence"], _source_rows(consent))
     else:
         talk("the consent topic says nothing of this subject")
+    for source, state in sorted(consent.states.items()):
+        if state.jurisdiction is not None:
+            out(f"jurisdiction: {state.jurisdiction}, says {source or 'the bare key'}")
     if consent.minor:
-        talk("the subject is marked as a minor")
+        out("minor: yes")
+
+
+def _answer(answered: Answered, consent: SubjectConsent, policy: Policy) -> str:
+    """Return the answer as a word; a minor's is a deny where the purpose refuses minors and its basis asks at all."""
+    purpose = policy.purposes[answered.purpose]
+    asks = not _ASKING_BASES.isdisjoint({purpose.basis, *purpose.basis_by.values()})
+    return "deny (minor)" if consent.minor and purpose.minors == "refuse" and asks else answered.verdict.value
 
 
 def _source_rows(consent: SubjectConsent) -> list[list[str]]:
@@ -318,8 +294,8 @@ def _source_rows(consent: SubjectConsent) -> list[list[str]]:
                 name,
                 purpose,
                 decision.decision,
-                _time(decision.decided_at_ms),
-                _time(decision.expires_at_ms),
+                shown_time(decision.decided_at_ms),
+                shown_time(decision.expires_at_ms),
                 decision.notice or "",
                 decision.evidence or "",
             ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 import typer
 
-from tokenweir.errors import FindingsError, TokenweirError
+from tokenweir.errors import Finding, FindingsError, PreflightError, TokenweirError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 PIPE_WIDTH: Final = 100
 
 _GAP: Final = "  "
+
+#: What stands between two columns of a ruled table.
+_RULED_GAP: Final = 3
+_RULED_EDGES: Final = 2
 
 
 def out(text: str = "") -> None:
@@ -40,15 +44,28 @@ def talk(text: str = "", *, style: str = "") -> None:
         console(sys.stderr).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def fail(error: TokenweirError) -> NoReturn:
-    """Say what is wrong on standard error and end with the error's exit code."""
+def fail(error: TokenweirError, *, as_json: bool = False) -> NoReturn:
+    """Say what is wrong on standard error and end with the error's exit code.
+
+    With ``as_json`` findings are also the verb's data: one JSON document, as ``lint --format json`` prints it.
+    """
     if isinstance(error, FindingsError):
-        for finding in error.findings:
-            talk(str(finding), style="red" if finding.severity == "error" else "yellow")
-        talk(count_findings(error.findings))
+        if as_json:
+            from tokenweir.app import renderings  # noqa: PLC0415 - slow to import; --help does not need it.
+
+            out(renderings.as_json(error.findings))
+        show_findings(error.findings)
     else:
-        talk(f"error: {error}", style="red")
+        for problem in error.problems if isinstance(error, PreflightError) else [str(error)]:
+            talk(f"error: {problem}", style="red")
     raise typer.Exit(error.exit_code)
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Say findings and how many they are on standard error."""
+    for finding in findings:
+        talk(str(finding), style="red" if finding.severity == "error" else "yellow")
+    talk(count_findings(findings))
 
 
 def count_findings(findings: Sequence[object]) -> str:
@@ -83,27 +100,63 @@ def show(*renderables: RenderableType) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, styles: Sequence[str] = ()) -> None:
     """Print a table on standard output: ruled on a terminal, aligned columns that ``grep`` and ``cut`` like in a pipe.
 
-    ``styles`` are rich styles of the columns, for a terminal.
+    On a terminal in which names would be broken each row is a block of lines. ``styles`` are rich styles of the
+    columns, for a terminal.
     """
-    if sys.stdout.isatty():
-        show(rich_table(columns, rows, styles=styles))
+    rows = list(rows)
+    if not sys.stdout.isatty():
+        lines = aligned([columns, *rows])
+    elif widths := fitting_widths(columns, rows, console(sys.stdout).width):
+        show(rich_table(columns, rows, widths, styles=styles))
+        return
     else:
-        for line in aligned([columns, *rows]):
-            print(line)
+        lines = blocks(columns, rows)
+    for line in lines:
+        print(line)
 
 
-def rich_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, styles: Sequence[str] = ()) -> Table:
+def rich_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int], *, styles: Sequence[str] = ()
+) -> Table:
     """Return a table for a terminal; no text in it is read as markup."""
     from rich import box  # noqa: PLC0415 - rich is slow to import, and --help does not need it.
     from rich.table import Table  # noqa: PLC0415 - as above.
     from rich.text import Text  # noqa: PLC0415 - as above.
 
     ruled = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        ruled.add_column(column, style=styles[index] if index < len(styles) else "", overflow="fold")
+    for index, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        ruled.add_column(column, style=styles[index] if index < len(styles) else "", overflow="fold", width=width)
     for row in rows:
         ruled.add_row(*(Text(cell) for cell in row))
     return ruled
+
+
+def fitting_widths(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return the widths of columns in which no word is broken, none where there is no room for that."""
+    cells = [[column, *(row[index] for row in rows)] for index, column in enumerate(columns)]
+    widths = [max(len(word) for cell in each for word in cell.split() or [""]) for each in cells]
+    wanted = [max(map(len, each)) - width for each, width in zip(cells, widths, strict=True)]
+    spare = room - sum(widths) - _RULED_GAP * (len(columns) - 1) - _RULED_EDGES
+    if spare < 0:
+        return []
+    # The columns that want least are served first, so that all others share what those leave.
+    for served, index in enumerate(sorted(range(len(columns)), key=wanted.__getitem__)):
+        more = min(wanted[index], spare // (len(columns) - served))
+        widths[index] += more
+        spare -= more
+    return widths
+
+
+def blocks(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return rows one below the other: the first cell, and below it the name and the value of every other cell."""
+    return [
+        line
+        for row in rows
+        for line in (
+            row[0],
+            *(f"  {column}: {cell}" for column, cell in zip(columns[1:], row[1:], strict=True) if cell),
+        )
+    ]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

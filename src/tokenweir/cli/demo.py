@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -241,17 +242,21 @@ def _write(directory: Path, now_ms: int) -> None:
 def _next_commands(directory: Path) -> list[list[str]]:
     """Return commands on the written files that work as they stand, each with what it does."""
     program = _program()
-    config = f"-c {directory / 'tokenweir.yaml'}"
-    policy = f"-p {directory / 'policy.yaml'} --consent {directory / 'consent.jsonl'}"
+
+    def file(name: str) -> str:
+        return shlex.quote(str(directory / name))
+
+    config = f"-c {file('tokenweir.yaml')}"
+    policy = f"-p {file('policy.yaml')} --consent {file('consent.jsonl')}"
     return [
         [f"{program} lint {config}", "is everything right"],
         [f"{program} plan {config}", "what becomes of each field"],
         [f"{program} explain interactions email {config}", "and why"],
         [
-            f"{program} sanitize {directory / 'events.avro'} -s interactions {policy} -o {directory / 'out/'}/",
+            f"{program} sanitize {file('events.avro')} -s interactions {policy} -o {file('out')}/",
             "Avro files",
         ],
-        [f"{program} sanitize {directory / 'web.jsonl'} -s web -a crm {policy}", "JSON lines, to the screen"],
+        [f"{program} sanitize {file('web.jsonl')} -s web -a crm {policy}", "JSON lines, to the screen"],
     ]
 
 
@@ -265,7 +270,7 @@ def _program() -> str:
     """Return how this program was called, so that a command that is shown can be run as it stands."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
-        return f"{sys.executable} -m tokenweir"
+        return f"{shlex.quote(sys.executable)} -m tokenweir"
     if shutil.which("tokenweir") or called.name != "tokenweir":
         return "tokenweir"
-    return str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called)
+    return shlex.quote(str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called))

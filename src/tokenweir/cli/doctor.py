@@ -38,10 +38,10 @@ def doctor(
     ] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Check keys, topics, permissions, schemas and the registry before a gateway runs.
+    """Check everything that a gateway needs to run.
 
-    Nothing is written without --fix. Exit codes: 0 all is well, 1 the files themselves are wrong, 3 something is not
-    fit.
+    That is keys, topics, permissions, schemas and the registry. Nothing is written without --fix. Exit codes: 0 all is
+    well, 1 the files themselves are wrong, 3 something is not fit.
     """
     from tokenweir.app.cluster import open_cluster  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.app.doctor import diagnose  # noqa: PLC0415 - as above.

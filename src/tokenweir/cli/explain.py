@@ -10,7 +10,7 @@ import typer
 from tokenweir.cli import verbs
 from tokenweir.cli.console import out, out_json
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, PolicyOption
-from tokenweir.cli.workspaces import SchemaOption, open_named
+from tokenweir.cli.workspaces import SchemaOption, finish, open_named
 from tokenweir.cli.workspaces import plan as plan_stream
 from tokenweir.errors import FileFormatError
 
@@ -60,14 +60,14 @@ def explain(
     view = plans.view(workspace, planned)
     if format_ is Format.JSON:
         fields = [asdict(note) for note in notes]
-        out_json({"format_version": 1, "stream": view.name, "schema": plans.label_of(version.source), "fields": fields})
+        out_json({"format_version": 1, "stream": view.name, "schema": version.source.label, "fields": fields})
     else:
-        out(f"stream {view.name}: {view.topic}, {plans.label_of(version.source)}")
+        out(f"stream {view.name}: {view.topic}, {version.source.label}")
         for output in view.outputs:
             _show_output(output)
         for note in notes:
             _show(note)
-    workspace.require_clean()
+    finish(workspace)
 
 
 def _show_output(output: OutputView) -> None:

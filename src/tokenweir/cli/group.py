@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -13,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from tokenweir.cli.console import fail, talk
+from tokenweir.cli.options import wants_json
 from tokenweir.errors import TokenweirError
 
 _INTERRUPTED: Final = 130
@@ -20,6 +22,11 @@ _INTERRUPTED: Final = 130
 
 _PIPE_CLOSED: Final = 141
 """128 + SIGPIPE, as shells say it."""
+
+#: What a file or a terminal answers that does not take what is written to it.
+_WRITE_FAULTS: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EBADF}
+)
 
 #: The sections of ``tokenweir --help``; a verb that stands in none is shown last.
 SECTIONS: Final[dict[str, tuple[str, ...]]] = {
@@ -62,21 +69,42 @@ class VerbGroup(SectionGroup):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer brings its own copy of click, whose types are private.
         """Run a verb; whatever goes wrong ends here."""
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except TokenweirError as error:
-            fail(error)
+            return self._invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(_INTERRUPTED) from None
         except BrokenPipeError:
             _forget_stdout()
             raise typer.Exit(_PIPE_CLOSED) from None
+        except OSError as error:
+            if error.errno not in _WRITE_FAULTS:
+                raise self._fault(error) from None
+            _forget_stdout()
+            talk(f"error: cannot write{_to(error)}: {error.strerror}", style="red")
+            raise typer.Exit(1) from None
         except Exception as error:
             if isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "exit_code"):
                 raise  # The parser's own: it knows how to show them.
-            talk(f"error: {describe_fault(error)}", style="red")
-            raise typer.Exit(1) from None
-        return result
+            raise self._fault(error) from None
+
+    def _invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - as above.
+        """Run a verb and write out all that it printed, so that a full disk is noticed here and not at exit."""
+        try:
+            return super().invoke(ctx)
+        except TokenweirError as error:
+            fail(error, as_json=wants_json(ctx))
+        finally:
+            sys.stdout.flush()
+
+    @staticmethod
+    def _fault(error: Exception) -> typer.Exit:
+        """Say that nobody expected an exception, and return how to leave."""
+        talk(f"error: {describe_fault(error)}", style="red")
+        return typer.Exit(1)
+
+
+def _to(error: OSError) -> str:
+    """Return the file that an error names; standard output has no name."""
+    return f" {error.filename}" if isinstance(error.filename, str | Path) else ""
 
 
 def describe_fault(error: BaseException) -> str:

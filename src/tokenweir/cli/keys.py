@@ -13,7 +13,7 @@ import typer
 from tokenweir.cli import verbs
 from tokenweir.cli.console import out_json, table, talk
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, PolicyOption, config_path
-from tokenweir.errors import UsageError
+from tokenweir.errors import KeysError, UsageError
 
 if TYPE_CHECKING:
     from tokenweir.core.policy.loader import LoadedPolicy
@@ -75,9 +75,10 @@ def _made(domains: list[str]) -> str:
 
 def list_keys(config: ConfigOption = None, keys: KeysOption = None, format_: FormatOption = Format.TEXT) -> None:
     """Show the roots of the keyset, and no secret."""
-    from tokenweir.adapters.keysource import describe_keyset  # noqa: PLC0415 - slow to import; --help does not need it.
+    from tokenweir.adapters.keysource import describe_keyset, load_keyset  # noqa: PLC0415 - slow to import.
 
-    rows = describe_keyset(_files(config, keys).keyset)
+    files = _files(config, keys)
+    rows = describe_keyset(files.keyset)
     if format_ is Format.JSON:
         out_json({"format_version": 1, "keys": [asdict(row) for row in rows]})
     else:
@@ -85,6 +86,10 @@ def list_keys(config: ConfigOption = None, keys: KeysOption = None, format_: For
             ["key domain", "epoch", "status", "made"],
             [[row.domain, str(row.epoch), row.status, row.created_at] for row in rows],
         )
+    try:
+        load_keyset(files.keyset, files.kek)
+    except KeysError as error:
+        talk(f"warning: these keys cannot be used: {error}", style="yellow")
 
 
 def _files(config: Path | None, keys: Path | None) -> KeyFiles:

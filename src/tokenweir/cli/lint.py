@@ -45,7 +45,7 @@ def lint(
             for finding in linted.findings:
                 out(str(finding))
         case FindingsFormat.JSON:
-            out(renderings.as_json(linted.findings))
+            out(renderings.as_json(linted.findings, linted.unchecked))
         case FindingsFormat.GITHUB:
             if linted.findings:
                 out(renderings.as_github(linted.findings))
@@ -53,7 +53,8 @@ def lint(
             out(renderings.as_sarif(linted.findings))
     for what in linted.unchecked:
         talk(f"not checked: {what}", style="yellow")
-    style = "red" if linted.failed else "yellow" if linted.findings else "green"
-    talk(f"{count_findings(linted.findings)} in {', '.join(linted.checked)}", style=style)
+    style = "red" if linted.failed else "yellow" if linted.findings or linted.unchecked else "green"
+    incomplete = f"; {len(linted.unchecked)} not checked, see above" if linted.unchecked else ""
+    talk(f"{count_findings(linted.findings)} in {', '.join(linted.checked)}{incomplete}", style=style)
     if linted.failed:
         raise typer.Exit(1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 #: The configuration that a verb takes when none is named.
 DEFAULT_CONFIG: Final = Path("tokenweir.yaml")
+
+_FORMAT: Final = "tokenweir.format"
 
 
 class Format(StrEnum):
@@ -42,7 +44,22 @@ PolicyOption = Annotated[
     Path | None,
     typer.Option("--policy", "-p", metavar="FILE", help="The policy. Default: what the configuration names."),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
+
+
+def _remember_format(context: typer.Context, format_: Format) -> Format:
+    """Note the format where all verbs of this call find it, so that findings can be printed in it too."""
+    context.meta[_FORMAT] = format_
+    return format_
+
+
+def wants_json(context: Any) -> bool:  # noqa: ANN401 - Typer brings its own copy of click, whose types are private.
+    """Whether the verb that was called prints its data as JSON."""
+    return bool(context.meta.get(_FORMAT) is Format.JSON)
+
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", callback=_remember_format, help="text for people, json for programs.")
+]
 FindingsFormatOption = Annotated[
     FindingsFormat, typer.Option("--format", help="text, json, github (annotations) or sarif (code scanning).")
 ]

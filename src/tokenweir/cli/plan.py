@@ -9,7 +9,7 @@ import typer
 from tokenweir.cli import verbs
 from tokenweir.cli.console import out, out_json, table
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, PolicyOption
-from tokenweir.cli.workspaces import SchemaOption, open_named
+from tokenweir.cli.workspaces import SchemaOption, finish, open_named
 from tokenweir.cli.workspaces import plan as plan_stream
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def plan(
     else:
         for view in views:
             _show(view)
-    workspace.require_clean()
+    finish(workspace)
 
 
 def _show(view: StreamView) -> None:

@@ -12,6 +12,7 @@ import typer
 from tokenweir.cli import verbs
 from tokenweir.cli.console import out, out_json, talk
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, config_path
+from tokenweir.words import counted
 
 if TYPE_CHECKING:
     from tokenweir.app.preview import Preview, Previewed, Shown
@@ -30,29 +31,32 @@ def register(app: typer.Typer) -> None:
 def preview(
     *,
     config: ConfigOption = None,
-    stream: Annotated[str | None, typer.Option("--stream", "-s", help="Only this stream.")] = None,
+    stream: Annotated[str | None, typer.Option("--stream", "-s", metavar="NAME", help="Only this stream.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many records of each stream.")] = 5,
     show_raw: Annotated[
         bool, typer.Option("--show-raw", help="Also show the records as they came in: personal data on your screen.")
     ] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Show what would leave of the newest records of each source, per audience.
+    """Show what would leave of the newest records.
 
-    Nothing is written, no group is joined and no offset is committed. Decisions are read from the consent topic as it
-    is now. Values are shown as they would leave, and never as they came in unless --show-raw says so.
+    For each source and audience. Nothing is written, no group is joined and no offset is committed. Decisions are read
+    from the consent topic as it is now. Values are shown as they would leave, and never as they came in unless
+    --show-raw says so.
     """
-    from tokenweir.app.cluster import open_cluster  # noqa: PLC0415 - slow to import; --help does not need it.
+    from tokenweir.app.cluster import cluster_faults, open_cluster  # noqa: PLC0415 - slow to import.
     from tokenweir.app.preview import Preview  # noqa: PLC0415 - as above.
     from tokenweir.runtime.sources import open_registry  # noqa: PLC0415 - as above.
 
     found, workspace = open_cluster(config_path(config), os.environ)
     names = list(workspace.policy.policy.streams) if stream is None else [workspace.stream(stream)]
     previews = Preview(found, workspace, open_registry(found))
+    previews.require_schema_ids(names)
     now_ms = time.time_ns() // 1_000_000
     records: list[Previewed] = []
     for name in names:
-        shown = previews.show(name, previews.newest(name, limit), now_ms, raw=show_raw)
+        with cluster_faults(found):
+            shown = previews.show(name, previews.newest(name, limit), now_ms, raw=show_raw)
         _explain(previews, name, len(shown))
         records += shown
         if format_ is Format.TEXT:
@@ -66,7 +70,7 @@ def preview(
 
 def _explain(previews: Preview, stream: str, shown: int) -> None:
     """Say on standard error what the answers rest on."""
-    talk(f"stream {stream}: {_counted(shown, 'record')}")
+    talk(f"stream {stream}: {counted(shown, 'record')}")
     if previews.ephemeral:
         talk("keys: there is no keyset, so the tokens are of this run only ('tokenweir keys init' makes one)")
     if previews.consent_missing:
@@ -75,13 +79,9 @@ def _explain(previews: Preview, stream: str, shown: int) -> None:
         talk("consent: the topic holds keys that cannot be read, so every subject is denied")
     else:
         talk(
-            f"consent: {_counted(previews.consent_records or 0, 'record')} read, "
-            f"with decisions of {_counted(previews.consent_subjects, 'subject')} of these"
+            f"consent: {counted(previews.consent_records or 0, 'record')} read, "
+            f"with decisions of {counted(previews.consent_subjects, 'subject')} of these"
         )
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def _show(record: Previewed) -> None:
@@ -112,7 +112,7 @@ def _plain(record: Previewed, *, raw: bool) -> dict[str, object]:
         "partition": record.partition,
         "offset": record.offset,
         "timestamp_ms": record.timestamp_ms,
-        "schema_id": record.schema_id,
+        "schema_id": record.schema_id if record.schema_id >= 0 else None,
         "outputs": [
             {
                 "audience": output.audience,

@@ -90,7 +90,8 @@ def sanitize(
     now_ms = time.time_ns() // 1_000_000
     audiences = _audiences(workspace, name, audience)
     faults: set[str] = set()
-    with Outputs(output, audiences, files) as outputs, _progress() as on_progress:
+    used = _files_read(workspace, name, policy=policy, schema=schema, consent=consent, keys=keys)
+    with Outputs(output, audiences, files, used) as outputs, _progress() as on_progress:
         sanitizer = Sanitizer(
             workspace,
             stream_context(workspace.policy, name, keyset),
@@ -112,7 +113,26 @@ def sanitize(
         talk("keys: made for this run only, so its tokens match those of no other run (--keys DIR for lasting ones)")
     if consent is None:
         talk("consent: none given, so every decision is unknown (--consent FILE)")
+    else:
+        talk("consent: what the file says at its end counts for every event, whenever it happened")
     _show_report(sanitizer.report, outputs)
+
+
+def _files_read(
+    workspace: Workspace,
+    stream: str,
+    *,
+    policy: Path,
+    schema: Path | None,
+    consent: Path | None,
+    keys: Path | None,
+) -> list[Path]:
+    """Return every file that is read besides the inputs, and so may not be written."""
+    named = workspace.policy.policy.streams[stream].source.schema_
+    found = [policy, schema, consent, None if named is None else workspace.policy_directory / named]
+    if keys is not None:
+        found += [keys / "keyset.json", keys / "kek.key"]
+    return [path for path in found if path is not None]
 
 
 def _keyset(workspace: Workspace, directory: Path | None) -> Keyset:
@@ -131,7 +151,7 @@ def _consent(workspace: Workspace, path: Path | None, now_ms: int) -> ConsentLin
 
     if path is None:
         return ConsentLines()
-    return ConsentLines.read(read_text(path), str(path), now_ms, workspace.policy.policy.subjects)
+    return ConsentLines.read(read_text(path), str(path), now_ms, workspace.policy.policy)
 
 
 def _audiences(workspace: Workspace, stream: str, wanted: str | None) -> list[str]:
@@ -176,3 +196,5 @@ def _show_report(report: Report, outputs: Outputs) -> None:
         talk(line)
     for reason, number in sorted(report.rejections.items()):
         talk(f"rejected {number:,} x {reason}: {REASONS[Reason(reason)][1]}")
+    for place in report.places:
+        talk(f"  {place}")

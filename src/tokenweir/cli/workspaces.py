@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenweir.cli.console import show_findings
 from tokenweir.cli.options import config_path
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ def open_named(config: Path | None, policy: Path | None) -> Workspace:
     from tokenweir.app.workspace import open_workspace  # noqa: PLC0415 - slow to import; --help does not need it.
 
     return open_workspace(config_path=config_path(config, policy), policy_path=policy, environ=os.environ)
+
+
+def finish(workspace: Workspace) -> None:
+    """End a verb that has printed its data: where a finding is an error, say all of them and fail."""
+    if any(finding.severity == "error" for finding in workspace.findings):
+        show_findings(workspace.findings)
+        raise typer.Exit(1)
 
 
 def plan(workspace: Workspace, stream: str, schemas: Sequence[str] | None) -> PlannedStream:

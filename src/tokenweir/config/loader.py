@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr
 from tokenweir import validation, yamlsource
 from tokenweir.config.models import Config
 from tokenweir.errors import FileFormatError, Finding, FindingsError
-from tokenweir.validation import annotation_at, suggest, validate
+from tokenweir.validation import annotation_at, keys_of, suggest, validate
 from tokenweir.yamlsource import Document, read_yaml, resolve_scalar, texts
 from tokenweir.yamlsource import Path as KeyPath
 
@@ -36,6 +36,9 @@ RULES: Final[dict[str, str]] = (
 )
 
 PREFIX: Final = "TOKENWEIR__"
+
+#: Keys at the top of a policy, and of no configuration.
+_POLICY_KEYS: Final = frozenset({"purposes", "classes", "audiences", "streams", "subjects", "tokens"})
 
 _VARIABLE: Final = re.compile(
     r"\$\{\{(?P<literal>.*?)\}\}|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^}]*))?\}", re.DOTALL
@@ -70,7 +73,12 @@ def load_config_text(text: str, file: str, environ: Mapping[str, str]) -> Config
     Raises:
         FindingsError: The configuration is not right; every reason is in it.
     """
-    return _finish(read_yaml(text, file), Path(file).parent.absolute(), environ)
+    document = read_yaml(text, file)
+    names = set(document.data) if isinstance(document.data, dict) else set()
+    if names & _POLICY_KEYS and not names - {"version"} & set(keys_of(Config)):
+        message = "this is a policy and no configuration"
+        raise FindingsError([Finding(file, 1, 1, "other-file", message, "give it with --policy")])
+    return _finish(document, Path(file).parent.absolute(), environ)
 
 
 def config_from_environment(environ: Mapping[str, str]) -> Config:
@@ -80,6 +88,11 @@ def config_from_environment(environ: Mapping[str, str]) -> Config:
         FindingsError: The configuration is not right; every reason is in it.
     """
     return _finish(Document("environment", {"version": 1}), Path.cwd(), environ)
+
+
+def given_by_environment(environ: Mapping[str, str]) -> bool:
+    """Whether the environment gives a configuration, or a part of one."""
+    return any(name.startswith(PREFIX) for name in environ)
 
 
 def override_names() -> dict[str, KeyPath]:

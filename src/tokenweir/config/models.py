@@ -171,7 +171,12 @@ class CommitSection(Section):
     """When a transaction ends: at the first of these."""
 
     interval_ms: int = Field(default=100, ge=1, le=10_000, description="Milliseconds after its first record.")
-    records: int = Field(default=10_000, ge=1, le=1_000_000, description="Records read.")
+    records: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Records read. The reference engine ends a transaction after at most 2,000.",
+    )
     bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Bytes read.")
 
 

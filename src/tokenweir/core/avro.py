@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from tokenweir.core.avro_types import MAX_DEPTH, Parser, Type, Use, checked_path
 from tokenweir.core.schema import DEFAULT_LIMITS, Field, Kind, Limits, Node, Schema, join
 from tokenweir.errors import SchemaError
+
+#: Symbols of enums, counted at every place that uses them: what is compiled for a place is as large as its enum.
+_MAX_SYMBOLS: Final = 1_000_000
 
 
 def parse(
@@ -76,6 +80,7 @@ class _Tree:
     def __init__(self, schema_nodes: int, depth: int) -> None:
         self._limit = schema_nodes
         self._count = 0
+        self._symbols = 0
         self._depth = depth
         self._open: set[str] = set()
         self.types: dict[str, Node] = {}
@@ -86,6 +91,9 @@ class _Tree:
         if self._count > self._limit:
             raise SchemaError(f"the schema has more than {self._limit} places when its types are written out", path)
         base = use.type
+        self._symbols += len(base.symbols)
+        if self._symbols > _MAX_SYMBOLS:
+            raise SchemaError(f"the schema has more than {_MAX_SYMBOLS} enum symbols at all its places together", path)
         tags = tuple(dict.fromkeys(use.tags + base.tags))
         if base.name in self._open:
             return Node(Kind.REFERENCE, path, base.name, tags=tags)

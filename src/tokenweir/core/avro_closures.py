@@ -37,7 +37,7 @@ class Compiler(ABC, Generic[Closure]):
         while self._pending:
             node = self._pending.pop()
             if node.name not in self.repeated:
-                self.repeated[node.name] = self._compile(self._named(node), 0)
+                self.repeated[node.name] = self._compile(self.named(node), 0)
         return closure
 
     def _compile(self, node: Node, level: int) -> Closure:
@@ -58,7 +58,12 @@ class Compiler(ABC, Generic[Closure]):
             case _:
                 return self.scalar(node)
 
-    def _named(self, node: Node) -> Node:
+    def named(self, node: Node) -> Node:
+        """Return the type that a reference names.
+
+        Raises:
+            SchemaError: It is not known.
+        """
         named = self._types.get(node.name)
         if named is None or named.kind is Kind.REFERENCE:
             raise SchemaError("a recursive type is not among the types of the schema", node.path)

@@ -7,7 +7,7 @@ decimal ``bytes``, a uuid ``str``.
 from __future__ import annotations
 
 from tokenweir.core.avro_closures import Value
-from tokenweir.core.avro_reader import reader, splitter
+from tokenweir.core.avro_reader import Reader, reader, splitter
 from tokenweir.core.avro_writer import writer
 
-__all__ = ["Value", "reader", "splitter", "writer"]
+__all__ = ["Reader", "Value", "reader", "splitter", "writer"]

@@ -1,9 +1,9 @@
 """Avro data as Python values: a schema tree compiled once into closures that hold no further choice.
 
-Follows the Apache Avro 1.12 specification ("Binary Encoding"). Hostile bytes cost no more than the limits say. Every
-value that is read is paid for: by a byte of its own, by one of the ``elements`` of the budget (array elements, map
-entries, nodes without bytes, each return into a recursive type), or by a place of the schema. Counts are checked before
-anything is built.
+Follows the Apache Avro 1.12 specification ("Binary Encoding"). Hostile bytes cost no more than the limits say. A byte
+pays for nothing, because one byte may stand for many values: each value that is made is either a place of the schema
+outside of every collection, union and recursive type, or one of the ``elements`` of the budget. Counts are checked
+before anything is built.
 """
 
 from __future__ import annotations
@@ -40,28 +40,45 @@ class _Budget:
 _Read: TypeAlias = Callable[[bytes, int, _Budget], tuple[Value, int]]
 
 
-def reader(schema: Schema, limits: Limits = DEFAULT_LIMITS) -> Callable[[bytes], Value]:
-    """Return a function that decodes one datum.
+class Reader:
+    """Decodes one datum after the other.
 
     Levels are records, arrays and maps, not unions. A parsed schema has at most ``limits.depth`` of them, and data that
     return into a recursive type deeper than that are rejected.
 
-    The function raises:
-        DecodeError: The bytes are no datum of the schema, hold more after it, or pass a limit. Nothing else is raised,
-            whatever the bytes are.
+    Attributes:
+        elements: How much of ``limits.elements`` the datum took that was read last.
     """
-    read_root = _ReaderCompiler(schema.types, limits).compile(schema.root)
-    max_bytes, max_elements, root_path = limits.bytes, limits.elements, schema.root.path
 
-    def read(data: bytes) -> Value:
-        if len(data) > max_bytes:
-            raise DecodeError(Reason.TOO_LARGE, root_path)
-        value, position = read_root(data, 0, _Budget(max_elements))
+    __slots__ = ("_limits", "_path", "_read", "elements")
+
+    def __init__(self, schema: Schema, limits: Limits) -> None:
+        self._read = _ReaderCompiler(schema.types, limits).compile(schema.root)
+        self._limits = limits
+        self._path = schema.root.path
+        self.elements = 0
+
+    def __call__(self, data: bytes) -> Value:
+        """Return the datum that the bytes are.
+
+        Raises:
+            DecodeError: The bytes are no datum of the schema, hold more after it, or pass a limit. Nothing else is
+                raised, whatever the bytes are.
+        """
+        limits = self._limits
+        if len(data) > limits.bytes:
+            raise DecodeError(Reason.TOO_LARGE, self._path)
+        budget = _Budget(limits.elements)
+        value, position = self._read(data, 0, budget)
         if position != len(data):
-            raise DecodeError(Reason.TRAILING_BYTES, root_path, position)
+            raise DecodeError(Reason.TRAILING_BYTES, self._path, position)
+        self.elements = limits.elements - budget.elements
         return value
 
-    return read
+
+def reader(schema: Schema, limits: Limits = DEFAULT_LIMITS) -> Reader:
+    """Return what decodes the data of a schema."""
+    return Reader(schema, limits)
 
 
 def splitter(schema: Schema, limits: Limits = DEFAULT_LIMITS) -> Callable[[bytes, int], int]:
@@ -85,6 +102,7 @@ class _ReaderCompiler(Compiler[_Read]):
         super().__init__(types)
         self._limits = limits
         self._depth = min(limits.depth, MAX_DEPTH)
+        self._type_costs: dict[str, int] = {}
 
     def scalar(self, node: Node) -> _Read:
         if node.kind in (Kind.BYTES, Kind.FIXED):
@@ -92,23 +110,29 @@ class _ReaderCompiler(Compiler[_Read]):
             return _bytes_reader(node.path, most) if node.kind is Kind.BYTES else _fixed_reader(node, most)
         return _SCALARS[node.kind](node)
 
-    def record(self, node: Node, fields: tuple[_Read, ...]) -> _Read:
-        return _record_reader(node, fields)
+    def record(self, node: Node, fields: tuple[_Read, ...]) -> _Read:  # noqa: ARG002 - as the base class has it
+        return _record_reader(fields)
 
     def collection(self, node: Node, item: _Read) -> _Read:
-        return _array_reader(node.path, item) if node.kind is Kind.ARRAY else _map_reader(node.path, item)
+        cost = 1 if node.items is None else _cost(node.items)
+        make = _array_reader if node.kind is Kind.ARRAY else _map_reader
+        return make(node.path, item, cost)
 
     def union(self, node: Node, branches: tuple[_Read, ...]) -> _Read:
-        return _union_reader(node, branches)
+        paid = [_paying(branch, read) for branch, read in zip(node.branches, branches, strict=True)]
+        return _union_reader(node, tuple(paid))
 
     def reference(self, node: Node, level: int) -> _Read:
         name, path, depth, readers = node.name, node.path, self._depth, self.repeated
+        if name not in self._type_costs:
+            self._type_costs[name] = _cost(self.named(node))
+        cost = self._type_costs[name]
 
         def read(data: bytes, position: int, budget: _Budget) -> tuple[Value, int]:
             budget.level += level
             if budget.level >= depth:
                 raise DecodeError(Reason.TOO_DEEP, path, position)
-            budget.elements -= 1
+            budget.elements -= cost
             if budget.elements < 0:
                 raise DecodeError(Reason.TOO_MANY_ELEMENTS, path, position)
             value, position = readers[name](data, position, budget)
@@ -267,11 +291,32 @@ def _enum_reader(node: Node) -> _Read:
     return read
 
 
-def _record_reader(node: Node, fields: tuple[_Read, ...]) -> _Read:
-    path = node.path
-    # Fields without bytes are paid out of the budget; a record of many of them in an array would be a bomb otherwise.
-    unpaid = sum(_takes_no_bytes(entry.node) for entry in node.fields)
+def _cost(node: Node) -> int:
+    """Return how many values every reading of a node makes: itself and, of a record, those of its fields.
 
+    What is below a union, an array or a map is paid for when the branch or the count has been read.
+    """
+    if node.kind is not Kind.RECORD:
+        return 1
+    return 1 + sum(_cost(entry.node) for entry in node.fields)
+
+
+def _paying(branch: Node, read_branch: _Read) -> _Read:
+    """Return the reader of a union's branch that also pays for what a record makes beside itself."""
+    cost, path = _cost(branch) - 1, branch.path
+    if not cost:
+        return read_branch
+
+    def read(data: bytes, position: int, budget: _Budget) -> tuple[Value, int]:
+        budget.elements -= cost
+        if budget.elements < 0:
+            raise DecodeError(Reason.TOO_MANY_ELEMENTS, path, position)
+        return read_branch(data, position, budget)
+
+    return read
+
+
+def _record_reader(fields: tuple[_Read, ...]) -> _Read:
     def read(data: bytes, position: int, budget: _Budget) -> tuple[Value, int]:
         values: list[Value] = []
         append = values.append
@@ -280,23 +325,14 @@ def _record_reader(node: Node, fields: tuple[_Read, ...]) -> _Read:
             append(value)
         return values, position
 
-    def read_paying(data: bytes, position: int, budget: _Budget) -> tuple[Value, int]:
-        budget.elements -= unpaid
-        if budget.elements < 0:
-            raise DecodeError(Reason.TOO_MANY_ELEMENTS, path, position)
-        return read(data, position, budget)
-
-    return read_paying if unpaid else read
+    return read
 
 
-def _takes_no_bytes(node: Node) -> bool:
-    if node.kind is Kind.RECORD:
-        return all(_takes_no_bytes(entry.node) for entry in node.fields)
-    return node.kind is Kind.NULL or (node.kind is Kind.FIXED and node.size == 0)
+def _block(data: bytes, position: int, budget: _Budget, path: str, cost: int) -> tuple[int, int, int]:
+    """Read the head of a block of items and pay for them; return their count, their start, their end or -1.
 
-
-def _block(data: bytes, position: int, budget: _Budget, path: str) -> tuple[int, int, int]:
-    """Read the head of a block of an array or map; return its count, its start, its end or -1 if it gives no size."""
+    -1 stands for an end that the block does not give.
+    """
     if data[position : position + 1] == b"\0":
         return 0, position + 1, -1
     count, start = _varint(data, position, path)
@@ -307,18 +343,18 @@ def _block(data: bytes, position: int, budget: _Budget, path: str) -> tuple[int,
         end = start + size
         if end > len(data):
             raise DecodeError(Reason.MALFORMED, path, position)
-    budget.elements -= count
+    budget.elements -= count * cost
     if budget.elements < 0:
         raise DecodeError(Reason.TOO_MANY_ELEMENTS, path, position)
     return count, start, end
 
 
-def _array_reader(path: str, read_item: _Read) -> _Read:
+def _array_reader(path: str, read_item: _Read, cost: int) -> _Read:
     def read(data: bytes, position: int, budget: _Budget) -> tuple[Value, int]:
         values: list[Value] = []
         append = values.append
         while True:
-            count, position, end = _block(data, position, budget, path)
+            count, position, end = _block(data, position, budget, path, cost)
             if not count:
                 return values, position
             for _ in range(count):
@@ -330,13 +366,13 @@ def _array_reader(path: str, read_item: _Read) -> _Read:
     return read
 
 
-def _map_reader(path: str, read_value: _Read) -> _Read:
+def _map_reader(path: str, read_value: _Read, cost: int) -> _Read:
     read_key = _string_reader(path)
 
     def read(data: bytes, position: int, budget: _Budget) -> tuple[Value, int]:
         entries: dict[str, Value] = {}
         while True:
-            count, position, end = _block(data, position, budget, path)
+            count, position, end = _block(data, position, budget, path, cost)
             if not count:
                 return entries, position
             for _ in range(count):

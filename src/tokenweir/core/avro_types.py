@@ -38,6 +38,8 @@ MAX_DEPTH: Final = 64
 
 _MAX_NAME_CHARACTERS: Final = 1024
 _MAX_PATH_CHARACTERS: Final = 4096
+#: As in JSON Schemas: every use of a type holds all of its tags.
+_MAX_TAGS: Final = 64
 _MAX_INT: Final = 2**31 - 1
 #: A level of the tree takes at most four brackets: record, list of fields, field, union.
 _BRACKETS_PER_LEVEL: Final = 4
@@ -179,6 +181,8 @@ class Parser:
             ):
                 raise SchemaError(f"{attribute} must be a list of printable strings", place.path)
             tags += found
+            if len(tags) > _MAX_TAGS:
+                raise SchemaError(f"more than {_MAX_TAGS} tags at one place", place.path)
         for key in source:
             meant = self._tag_spellings.get(_spelling(key))
             if meant is not None and key not in self._tag_attributes:

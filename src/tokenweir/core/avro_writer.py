@@ -44,7 +44,16 @@ def writer(schema: Schema) -> Callable[[Value], bytes]:
 
 
 class _WriterCompiler(Compiler[_Write]):
+    def __init__(self, types: Mapping[str, Node]) -> None:
+        super().__init__(types)
+        #: Encodings of each enum's symbols, as an enum may be large and stand at many places.
+        self._encodings: dict[tuple[str, ...], Mapping[str, bytes]] = {}
+
     def scalar(self, node: Node) -> _Write:
+        if node.kind is Kind.ENUM:
+            if node.symbols not in self._encodings:
+                self._encodings[node.symbols] = {symbol: _encoded(index) for index, symbol in enumerate(node.symbols)}
+            return _enum_writer(self._encodings[node.symbols])
         return _SCALARS[node.kind](node)
 
     def record(self, node: Node, fields: tuple[_Write, ...]) -> _Write:  # noqa: ARG002 - the reader needs the node
@@ -163,9 +172,7 @@ def _fixed_writer(node: Node) -> _Write:
     return write
 
 
-def _enum_writer(node: Node) -> _Write:
-    encodings = {symbol: _encoded(index) for index, symbol in enumerate(node.symbols)}
-
+def _enum_writer(encodings: Mapping[str, bytes]) -> _Write:
     def write(value: Value, append: _Append) -> None:
         append(encodings[value])
 
@@ -236,5 +243,4 @@ _SCALARS: Final[Mapping[Kind, Callable[[Node], _Write]]] = {
     Kind.STRING: lambda _node: _write_string,
     Kind.BYTES: lambda _node: _write_bytes,
     Kind.FIXED: _fixed_writer,
-    Kind.ENUM: _enum_writer,
 }

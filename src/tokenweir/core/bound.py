@@ -79,8 +79,12 @@ class BoundPlan:
 
     def __init__(self, plan: Plan, tables: Tables, limits: Limits) -> None:
         self.plan = plan
-        codec = avro_codec if plan.format == "avro" else json_codec
-        self.read: Callable[[bytes], Value] = codec.reader(plan.source, limits)
+        self.read: Callable[[bytes], Value]
+        self._avro: avro_codec.Reader | None = None
+        if plan.format == "avro":
+            self.read = self._avro = avro_codec.reader(plan.source, limits)
+        else:
+            self.read = json_codec.reader(plan.source, limits)
         self.outputs = [BoundOutput(plan, output, _tables_of(plan, output, tables)) for output in plan.outputs]
         self.subject_readers = [_subject_reader(plan, source) for source in plan.subjects]
         self.event_time: Callable[[Value], int | None] | None = None
@@ -90,6 +94,10 @@ class BoundPlan:
             read_time = timestamps.event_time_reader(node.optional_of or node)
             get = access.accessor(plan.source, plan.event_time)
             self.event_time = lambda value: None if (raw := get(value)) is None or raw == "" else read_time(raw)
+
+    def elements_read(self) -> int:
+        """Return how many values the record that was read last holds in collections; 0 where its bytes pay for them."""
+        return 0 if self._avro is None else self._avro.elements
 
 
 def _tables_of(plan: Plan, output: OutputPlan, tables: Tables) -> Callable[[str], TokenTable]:

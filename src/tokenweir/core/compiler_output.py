@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tokenweir.core import branches, paths
+from tokenweir.core import paths
 from tokenweir.core.context import StreamContext, domain_of, topic_of
 from tokenweir.core.fields import Classification
 from tokenweir.core.generalize.build import build as build_generalizer
@@ -259,8 +259,7 @@ class OutputCompiler:
                 faults.extend(found)
                 out = None
             branches_out.append(out)
-        if self._classification.schema.format == "json":
-            self._check_branches(node)
+        self._check_branches(node)
         if all(branch is None for branch in branches_out):
             # With one good branch the others are merely invalid; with none the class cannot work here at all.
             self._problems.extend(faults)
@@ -269,21 +268,20 @@ class OutputCompiler:
 
     def _check_branches(self, node: Node) -> None:
         """Refuse branches that a value cannot be told apart by, where one would let out what the other does not."""
-
-        def betrays(first: Node, second: Node) -> bool:
-            name = self._classification.class_of(first)
-            return name is not None and name != self._classification.class_of(second) and bool(self._rules(name).rules)
-
-        found = branches.betrayed(node, betrays)
-        if found is not None:
-            first, second = found
-            self._problem(
-                "ambiguous-union",
-                f"a value cannot be told to be '{first.path}' or '{second.path}', and they have different classes",
-                node.path,
-                ("fields",),
-                "give both the same class, or tell the branches apart by a required property with an enum",
-            )
+        for first, second in self._places.confused.get(node, ()):
+            name = self._places.class_at(first)
+            if name is not None and name != self._places.class_at(second) and self._rules(name).rules:
+                one, other = (
+                    f"{place.path}{{@key}}" if place.kind is Kind.MAP else place.path for place in (first, second)
+                )
+                self._problem(
+                    "ambiguous-union",
+                    f"a value cannot be told to be '{one}' or '{other}', and they have different classes",
+                    node.path,
+                    ("fields",),
+                    "give both the same class, or tell the branches apart by a required property with an enum",
+                )
+                return
 
     def _leaf(self, node: Node, report: Callable[[Problem], None]) -> Out | None:
         class_name = self._classification.class_of(node)

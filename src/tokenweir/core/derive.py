@@ -1,7 +1,8 @@
 """The derived schema: what downstream consumers see, from what may leave.
 
 Avro: every field is nullable with default null unless its class says ``always``, so that each later narrowing or
-widening of the policy stays FULL_TRANSITIVE compatible. JSON Schema: what may be withheld is not ``required``.
+widening of the policy stays FULL_TRANSITIVE compatible. JSON Schema: what may be withheld is not ``required``, and only
+``always`` fields keep the constraints of the source.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ class _Avro:
         for node in source.root.walk():
             if node.kind is Kind.RECORD:
                 self._first_path.setdefault(node.name, _without_keys(node.path))
-        #: Body of each type already defined, by its derived full name.
-        self._defined: dict[str, str] = {}
+        #: What each type already defined is made of, by its derived full name.
+        self._defined: dict[str, object] = {}
         self._written: set[str] = set()
 
     def derive(self) -> Derived:
@@ -149,7 +150,7 @@ class _Avro:
 
     def _scalar(self, source: Node) -> tuple[Node, Any]:
         if source.kind is Kind.ENUM:
-            enum = self._named(source, {"type": "enum", "symbols": list(source.symbols)})
+            enum = self._named(source, {"type": "enum", "symbols": source.symbols})
             return Node(Kind.ENUM, name=_name_of(enum), symbols=source.symbols), enum
         described: dict[str, Any] = {"type": source.kind.value}
         attributes = {name: source.attributes[name] for name in ("precision", "scale") if name in source.attributes}
@@ -173,9 +174,10 @@ class _Avro:
         path = _without_keys(source.path)
         if source.kind is Kind.RECORD and path != self._first_path.get(source.name):
             name = f"{name}__{_NO_WORD.sub('_', path).strip('_')}"
-        text = json.dumps(body, sort_keys=True)
-        known = self._defined.setdefault(name, text)
-        if known != text:
+        # An enum may be large and stand at many places, which share its symbols.
+        content = source.symbols if source.kind is Kind.ENUM else json.dumps(body, sort_keys=True)
+        known = self._defined.setdefault(name, content)
+        if known is not content and known != content:
             raise SchemaError("two places that are treated differently come out with one name", source.path)
         if name in self._written:
             return name
@@ -201,7 +203,7 @@ class _Json:
         root = self._output.root
         if root is None:
             raise SchemaError("nothing can leave")
-        node, shape = self._value(root)
+        node, shape = self._value(root, constraints=False)
         shape = {
             "$schema": "http://json-schema.org/draft-07/schema#",
             **shape,
@@ -209,24 +211,28 @@ class _Json:
         }
         return Derived(json.dumps(shape, ensure_ascii=False, separators=(",", ":")), Schema(node, "json"))
 
-    def _value(self, out: Out) -> tuple[Node, dict[str, Any]]:
+    def _value(self, out: Out, *, constraints: bool) -> tuple[Node, dict[str, Any]]:
+        """Return tree and JSON of a place; ``constraints`` is set in what is always in the output as it was.
+
+        A constant, an enum or a pattern of what is dropped would tell what was dropped, so that has none. What is kept
+        today may be dropped tomorrow, so only what the policy promises forever has them.
+        """
         match out:
             case UnionOut():
-                return self._union(out)
+                return self._union(out, constraints=constraints)
             case RecordOut():
                 return self._record(out)
             case ArrayOut():
-                node, shape = self._value(out.items)
+                node, shape = self._value(out.items, constraints=constraints)
                 return Node(Kind.ARRAY, items=node), {"type": "array", "items": shape}
             case MapOut():
-                return self._map(out)
+                return self._map(out, constraints=constraints)
             case Leaf():
-                # An enum can only be mapped onto its own symbols.
                 keeps = all(action.kind == "keep" for action in out.rules.actions())
-                shape = declared(out.source, constraints=keeps or out.source.kind is Kind.ENUM)
+                shape = declared(out.source, constraints=constraints and keeps)
                 return Node(out.source.kind, symbols=out.source.symbols), shape
 
-    def _union(self, out: UnionOut) -> tuple[Node, dict[str, Any]]:
+    def _union(self, out: UnionOut, *, constraints: bool) -> tuple[Node, dict[str, Any]]:
         nodes: list[Node] = []
         shapes: list[dict[str, Any]] = []
         if any(branch.kind is Kind.NULL for branch in out.source.branches):
@@ -234,7 +240,7 @@ class _Json:
             shapes.append({"type": "null"})
         for branch in out.branches:
             if branch is not None:
-                node, shape = self._value(branch)
+                node, shape = self._value(branch, constraints=constraints)
                 nodes.append(node)
                 shapes.append(shape)
         return Node(Kind.UNION, branches=tuple(nodes)), shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
@@ -248,9 +254,9 @@ class _Json:
             if entry is None:
                 # A closed object that gains a property is no longer compatible both ways, so that what is dropped
                 # stays declared: a later widening then changes no schema.
-                properties[source.name] = declared(source.node, constraints=True)
+                properties[source.name] = declared(source.node, constraints=False)
                 continue
-            node, shape = self._value(entry.value)
+            node, shape = self._value(entry.value, constraints=entry.always)
             rules = _place_rules(entry.value)
             properties[source.name] = {**shape, "x-tokenweir": annotation(rules)} if rules else shape
             fields.append(Field(source.name, node, required=entry.always))
@@ -260,9 +266,9 @@ class _Json:
             described["required"] = required
         return Node(Kind.RECORD, fields=tuple(fields)), described
 
-    def _map(self, out: MapOut) -> tuple[Node, dict[str, Any]]:
+    def _map(self, out: MapOut, *, constraints: bool) -> tuple[Node, dict[str, Any]]:
         """A map whose keys leave stays open; otherwise only the named entries are allowed."""
-        parts = {name: self._value(value) for name, value in out.named}
+        parts = {name: self._value(value, constraints=constraints) for name, value in out.named}
         described: dict[str, Any] = {
             "type": "object",
             "properties": {name: shape for name, (_, shape) in parts.items()},
@@ -270,7 +276,7 @@ class _Json:
         }
         nodes = [node for node, _ in parts.values()]
         if out.values is not None:
-            node, described["additionalProperties"] = self._value(out.values)
+            node, described["additionalProperties"] = self._value(out.values, constraints=constraints)
             nodes.insert(0, node)
         if any(_layout(node) != _layout(nodes[0]) for node in nodes):
             raise SchemaError(f"the entries named in '{out.source.path}' end up with different types", out.source.path)

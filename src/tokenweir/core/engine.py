@@ -8,9 +8,9 @@ that a record contains can end as an exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from tokenweir.core import timestamps
 from tokenweir.core.bound import BoundOutput, BoundPlan, Record
@@ -30,6 +30,12 @@ __all__ = ["BoundOutput", "BoundPlan", "ConsentLookup", "Record", "ReferenceEngi
 
 Value = Any
 ConsentLookup = Callable[[Subject], SubjectConsent]
+
+#: A batch is worked on in slices, of which only one is decoded at a time. A slice ends with the record that fills it.
+_SLICE_RECORDS: Final = 500
+_SLICE_BYTES: Final = 1_000_000
+#: For how many bytes of data an element of an Avro record stands here, as some elements have no byte of their own.
+_ELEMENT_BYTES: Final = 10
 
 
 class _Moment(NamedTuple):
@@ -55,6 +61,14 @@ class _Pending:
     key_text: str = ""
     key_place: str = ""
     anonymous: bool = False
+
+
+class _Decided(NamedTuple):
+    """A record and what each of its outputs gets."""
+
+    bound: BoundPlan
+    record: Record
+    entries: list[Outcome | _Pending]
 
 
 @dataclass(slots=True, repr=False)
@@ -131,11 +145,30 @@ class ReferenceEngine:
             return found
 
         moment = _Moment(state, now_ms)
+        remaining = iter(batch)
+        outcomes: list[list[Outcome]] = []
         try:
-            decided = [self._decide(bound, record, moment) for bound, record in batch]
+            while decided := self._decide_slice(remaining, moment):
+                outcomes += self._finish_slice(decided)
         except _LookupFailedError as failed:
             # That consent cannot be asked is no fault of a record: the whole batch waits.
             raise (failed.__cause__ or failed) from None
+        return outcomes
+
+    def _decide_slice(self, remaining: Iterator[tuple[BoundPlan, Record]], moment: _Moment) -> list[_Decided]:
+        """Decide about the next records, as many as may be decoded at a time; none are left if there are none."""
+        decided: list[_Decided] = []
+        size = 0
+        for bound, record in remaining:
+            entries = self._decide(bound, record, moment)
+            decided.append(_Decided(bound, record, entries))
+            if any(isinstance(entry, _Pending) for entry in entries):
+                size += len(record.value or b"") + _ELEMENT_BYTES * bound.elements_read()
+            if size >= _SLICE_BYTES or len(decided) == _SLICE_RECORDS:
+                break
+        return decided
+
+    def _finish_slice(self, decided: Sequence[_Decided]) -> list[list[Outcome]]:
         for table in self._tables.values():
             table.resolve()
         outcomes = [
@@ -143,7 +176,7 @@ class ReferenceEngine:
                 entry if isinstance(entry, Outcome) else self._finish(bound.outputs[index], record, entry)
                 for index, entry in enumerate(entries)
             ]
-            for (bound, record), entries in zip(batch, decided, strict=True)
+            for bound, record, entries in decided
         ]
         for table in self._tables.values():
             table.trim()
@@ -228,7 +261,8 @@ class ReferenceEngine:
             [self._rules[name] for name in plan.purposes],
             moment.state(primary.subject),
             [moment.state(other.subject) for other in others],
-            event_time_ms=facts.event_time_ms,
+            # No event is from the future: where a producer says so, it must not outlive retention or predate consent.
+            event_time_ms=min(facts.event_time_ms, moment.now_ms),
             now_ms=moment.now_ms,
             recipients=frozenset(output.output.recipients),
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from tokenweir.core.access import root_name
-from tokenweir.core.paths import PathError, Pattern, StepKind, Steps, parse_path
+from tokenweir.core.paths import PathError, Pattern, last_name, parse_path
 from tokenweir.core.schema import CONTAINERS, DEFAULT_LIMITS, Field, Kind, Node, Schema, segment
 from tokenweir.core.tagging import Given, Problem, Problems, Tags, descends, narrowest, unknown_class
 from tokenweir.errors import SchemaError
@@ -185,12 +185,6 @@ def _read_rules(overlay: Mapping[str, str | Override], class_names: Collection[s
     return rules
 
 
-def _last_name(steps: Steps) -> str | None:
-    """Return the field name in which a path ends, before any union branch; None for wildcards and other endings."""
-    last = next((step for step in reversed(steps) if step.kind is not StepKind.BRANCH), None)
-    return last.text if last is not None and last.kind is StepKind.NAME and last.glob is None else None
-
-
 @dataclass(slots=True)
 class _Classifier:
     """Brings rules and tags together, place by place, and spreads the classes over the tree."""
@@ -205,19 +199,23 @@ class _Classifier:
     matched: set[str] = field(default_factory=set)
     effective: dict[Node, str | None] = field(default_factory=dict)
     unclassified: list[Node] = field(default_factory=list)
+    #: What the nearest tag at or around a place gives to everything in it.
+    inside: dict[Node, Given] = field(default_factory=dict)
+    parents: dict[Node, Node] = field(default_factory=dict)
     #: Rules by the name in which they end, None for those that end otherwise: a wide schema has as many rules as
     #: places, and comparing each with each would take seconds.
     by_name: dict[str | None, list[_Rule]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for rule in self.rules:
-            self.by_name.setdefault(_last_name(rule.pattern.steps), []).append(rule)
+            self.by_name.setdefault(rule.pattern.last_name, []).append(rule)
 
     def run(self) -> Classification:
         # An optional field and the union round it have one path: they are one place.
         places: dict[str, list[Node]] = {}
         for node in self.schema.root.walk():
             places.setdefault(node.path, []).append(node)
+            self.parents |= dict.fromkeys(node.children(), node)
         for path, nodes in places.items():
             self._decide(path, nodes)
             for node in nodes:
@@ -238,10 +236,14 @@ class _Classifier:
     def _decide(self, path: str, nodes: Sequence[Node]) -> None:
         """Give the nodes of one place their own class, or note that it cannot be told."""
         given = self.tagged.at(path, nodes)
+        covering = given if given.classes else self._around(nodes[0])
         is_clear, rule = self._rule_at(path)
         assigned = None
         if rule is not None:
-            is_clear = is_clear and self._may_replace(path, rule, given)
+            is_clear = is_clear and self._may_replace(path, rule, covering)
+            if rule.overrides is not None and covering.classes:
+                # From here down the tag is replaced; a rule that only refines it leaves it standing.
+                covering = Given((rule.class_name,), place=path)
             assigned = Assigned(rule.class_name, "overlay", rule.text)
         elif given.conflict is not None:
             self.problems.add(given.conflict)
@@ -252,17 +254,23 @@ class _Classifier:
             self.uncertain.update(nodes)
         elif assigned is not None:
             self.own |= dict.fromkeys(nodes, assigned)
+        self.inside |= dict.fromkeys(nodes, covering)
+
+    def _around(self, node: Node) -> Given:
+        parent = self.parents.get(node)
+        return Given() if parent is None else self.inside[parent]
 
     def _decide_keys(self, node: Node) -> None:
         path = f"{node.path}{{@key}}"
         is_clear, rule = self._rule_at(path)
-        if rule is not None and is_clear and self._may_replace(path, rule, Given()):
+        # A tag on a map gives its keys no class, but it speaks of them as of everything in the map.
+        if rule is not None and is_clear and self._may_replace(path, rule, self.inside[node]):
             self.key_class[node] = rule.class_name
 
     def _rule_at(self, path: str) -> tuple[bool, _Rule | None]:
         """Return whether the rules are clear about a place, and the rule that wins there, if any."""
         record = root_name(self.schema)
-        name = _last_name(parse_path(path))
+        name = last_name(parse_path(path))
         candidates = [*self.by_name.get(name, ()), *self.by_name.get(None, ())] if name else self.by_name.get(None, ())
         matching = [rule for rule in candidates if rule.pattern.matches(path, record)]
         if not matching:
@@ -282,12 +290,13 @@ class _Classifier:
         return rule.is_known, rule
 
     def _may_replace(self, path: str, rule: _Rule, given: Given) -> bool:
-        """Check a rule against the classes that the schema gives at its place."""
+        """Check a rule against the classes that the schema gives, at its place or at the nearest that has a tag."""
         listed = ", ".join(f"`{name}`" for name in given.classes)
+        around = "" if given.place == path else f" at `{given.place or '(root)'}` to everything in it"
         if rule.overrides is None:
             contradicted = [name for name in given.classes if not descends(rule.class_name, name)]
             if contradicted:
-                message = f"`{rule.class_name}` contradicts {listed}, which the schema gives"
+                message = f"`{rule.class_name}` contradicts {listed}, which the schema gives{around}"
                 remedy = f"write {{class: {rule.class_name}, overrides: {contradicted[0]}, reason: …}}"
                 self.problems.add(Problem("overlay-contradicts-tag", message, path, rule.key, remedy))
             return not contradicted
@@ -298,7 +307,7 @@ class _Classifier:
             self.problems.add(Problem("override-unused", message, path, rule.key, remedy, severity="warning"))
             return True
         if rule.overrides not in given.classes:
-            message = f"`overrides` names `{rule.overrides}`, but the schema gives {listed}"
+            message = f"`overrides` names `{rule.overrides}`, but the schema gives {listed}{around}"
             self.problems.add(Problem("override-mismatch", message, path, rule.key, "name the class that it gives"))
         return rule.overrides in given.classes
 

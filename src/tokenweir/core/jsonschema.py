@@ -10,7 +10,8 @@ in the schema                                 in the tree
 an object without declared properties         MAP, of ANY where its values are not described
 ``items``                                     ARRAY; a list of items (a tuple) is refused
 ``enum`` or ``const`` of texts                ENUM
-several types, ``oneOf``, ``anyOf``           UNION, flat; scalars of one type are one branch
+several types, ``oneOf``, ``anyOf``           UNION, flat; scalars of one type are one branch, with
+                                              the same tags
 ``allOf``, keywords beside ``$ref``           merged into one; what contradicts is refused
 ``$ref`` into this schema or its references   the node of the target, or REFERENCE inside of the target itself
 ``oneOf`` of nothing but ``required``         nothing: it says which properties come together, not what they are
@@ -33,7 +34,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tokenweir.core.jsonschema_documents import Document, Documents, Part, Target
-from tokenweir.core.jsonschema_merge import Merged, Merger, typed, unite
+from tokenweir.core.jsonschema_merge import Merged, Merger, typed, unite, unite_tags
 from tokenweir.core.schema import DEFAULT_LIMITS, Field, Kind, Limits, Node, Schema, join, segment
 from tokenweir.errors import SchemaError
 
@@ -42,6 +43,9 @@ _MAX_PATH_CHARACTERS: Final = 1000
 
 #: Formats that a treatment may rely on (JSON Schema Validation, section 7.3).
 _KNOWN_FORMATS: Final = frozenset({"date-time", "date", "uuid", "email", "ipv4", "ipv6", "uri"})
+
+#: The branches of a union are compared with each other, each with each.
+_MAX_BRANCHES: Final = 256
 
 _ANY: Final = "any"
 _REFERENCE: Final = "reference"
@@ -144,7 +148,9 @@ class _Builder:
             return self._reference(active, path, merged.tags)
         targets = merged.targets if root is None else (*merged.targets, root)
         with self._building(targets):
-            branches = _one_for_each_kind(self._branches(merged, path, frozenset(targets)))
+            branches = _one_for_each_kind(self._branches(merged, path, frozenset(targets)), merged.tags, path)
+            if len(branches) > _MAX_BRANCHES:
+                raise SchemaError(f"a union has more than {_MAX_BRANCHES} branches", path)
             node = self._assemble(merged, branches, path, level)
         self._register(targets, node)
         return node
@@ -187,7 +193,7 @@ class _Builder:
             inner = self._branches(branch, path, within.union(branch.targets))
             if len(inner) == 1:
                 inner = [replace(inner[0], targets=(*branch.targets, *inner[0].targets))]
-            found.extend(replace(entry, tags=unite(branch.tags, entry.tags)) for entry in inner)
+            found.extend(replace(entry, tags=unite_tags(branch.tags, entry.tags, path)) for entry in inner)
         return found
 
     def _merge_branch(self, merged: Merged, part: Part, path: str) -> Merged:
@@ -203,11 +209,11 @@ class _Builder:
         others = [branch for branch in branches if branch.type != "null"]
         if len(branches) == 1:
             node = self._build(branches[0], path, level)
-            return replace(node, name=node.name or name, tags=unite(merged.tags, node.tags))
+            return replace(node, name=node.name or name, tags=unite_tags(merged.tags, node.tags, path))
         tags = merged.tags
         if len(others) == 1:
             # Union and branch are one place with one path, and the tags of a place stand at its top.
-            tags = unite(tags, others[0].tags)
+            tags = unite_tags(tags, others[0].tags, path)
             nodes = [replace(self._build(branch, path, level), tags=()) for branch in branches]
         else:
             labels = _labels(branches, path)
@@ -297,15 +303,23 @@ def _choices_of(choices: Sequence[Any], name: str, path: str) -> tuple[Any, ...]
     return tuple(found.values())
 
 
-def _one_for_each_kind(branches: Sequence[_Branch]) -> list[_Branch]:
-    """Return the branches with the scalars of each kind joined; what may be anything swallows all others."""
+def _one_for_each_kind(branches: Sequence[_Branch], tags: tuple[str, ...], path: str) -> list[_Branch]:
+    """Return the branches with the scalars of each kind joined; what may be anything swallows all others.
+
+    ``tags`` are those of the union itself, which speak of each branch.
+    """
     anything = [branch for branch in branches if branch.type == _ANY]
     if anything:
         return anything[:1]
     found: dict[object, _Branch] = {}
     for position, branch in enumerate(branches):
         key: object = branch.kind if branch.type in _SCALARS else position
-        found[key] = _widened(found[key], branch) if key in found else branch
+        known = found.get(key)
+        # A value does not say which of both it is meant for, so that the tags of one would speak of all.
+        if known and branch.type != "null" and {*tags, *known.tags} != {*tags, *branch.tags}:
+            message = f"alternatives of the type {branch.kind} have different tags: tag all alike, or only the union"
+            raise SchemaError(message, path)
+        found[key] = _widened(known, branch) if known else branch
     return list(found.values())
 
 

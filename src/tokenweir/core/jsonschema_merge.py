@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tokenweir.core.jsonschema_documents import Documents, Part, Target
+from tokenweir.core.jsonschema_documents import Documents, Part, Target, shown
 from tokenweir.errors import SchemaError
 
 TYPES: Final = ("string", "integer", "number", "boolean", "null", "object", "array")
@@ -25,6 +25,12 @@ _CONSTRAINTS: Final = _LENGTHS | _BOUNDS | _TEXTS | {"uniqueItems"}
 _EXCLUSIVE: Final = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 
 _COMBINING: Final = frozenset({"$ref", "allOf", "oneOf", "anyOf"})
+
+#: More tags say nothing more, and every place holds its own.
+_MAX_TAGS: Final = 64
+
+#: Keywords whose schemas are read where a ``$ref`` names them, or that hold examples of values and no schemas.
+_APART: Final = frozenset({"definitions", "$defs", "default", "examples"})
 
 #: Keywords that say something about values; all others are remarks.
 STRUCTURE: Final = (
@@ -94,6 +100,18 @@ def unite(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*first, *second)))
 
 
+def unite_tags(first: Iterable[str], second: Iterable[str], path: str) -> tuple[str, ...]:
+    """Return the tags of both.
+
+    Raises:
+        SchemaError: if they are more than 64.
+    """
+    tags = unite(first, second)
+    if len(tags) > _MAX_TAGS:
+        raise SchemaError(f"more than {_MAX_TAGS} tags at one place", path)
+    return tags
+
+
 def typed(value: object) -> tuple[str, Any]:
     """Return a JSON value with its type, so that ``1``, ``1.0`` and ``true`` compare as JSON Schema compares them."""
     if isinstance(value, bool):
@@ -111,11 +129,14 @@ class Merger:
         self._documents = documents
         self._tag_attributes = tag_attributes
         self._charge = charge
+        #: What was found under the keywords that are not read, by the identity of the schema that has them.
+        self._unread_tags: dict[int, str] = {}
 
     def only_requires(self, part: Part) -> bool:
         """Return whether a branch says no more than which properties must be there."""
         telling = {*STRUCTURE, *self._tag_attributes} - {"required"}
-        return isinstance(part.schema, dict) and telling.isdisjoint(part.schema)
+        schema = part.schema
+        return isinstance(schema, dict) and telling.isdisjoint(schema) and not self._keyword_with_unread_tags(schema)
 
     def merge(self, parts: Sequence[Part], path: str, start: Merged | None = None) -> Merged:
         """Return what ``parts``, and ``start`` if given, say together about the place ``path``.
@@ -164,6 +185,9 @@ class Merger:
 
     def _remark(self, merged: Merged, schema: Mapping[str, Any], path: str) -> None:
         """Take over title and tags."""
+        keyword = self._keyword_with_unread_tags(schema)
+        if keyword:
+            raise SchemaError(f"there are tags under {shown(keyword)}, which is not read: tag the place itself", path)
         title = schema.get("title")
         if not merged.title and isinstance(title, str):
             merged.title = title
@@ -173,7 +197,26 @@ class Merger:
                 tags = [schema[attribute]] if isinstance(schema[attribute], str) else schema[attribute]
                 if not isinstance(tags, list) or not all(isinstance(tag, str) and tag.isprintable() for tag in tags):
                     raise SchemaError(f"{attribute} must be a list of printable texts", path)
-                merged.tags = unite(merged.tags, tags)
+                if len(tags) > _MAX_TAGS:
+                    raise SchemaError(f"more than {_MAX_TAGS} tags at one place", path)
+                # The first tag comes with the place, which is charged for already.
+                self._charge(max(len(tags) - 1, 0), path)
+                merged.tags = unite_tags(merged.tags, tags, path)
+
+    def _keyword_with_unread_tags(self, schema: Mapping[str, Any]) -> str:
+        """Return a keyword that is not read and has tags somewhere below it, which would be lost; "" for none."""
+        if id(schema) not in self._unread_tags:
+            unread = (keyword for keyword in schema if keyword not in STRUCTURE and keyword not in _APART)
+            found = next((keyword for keyword in unread if self._has_tags(schema[keyword])), "")
+            self._unread_tags[id(schema)] = found
+        return self._unread_tags[id(schema)]
+
+    def _has_tags(self, value: object) -> bool:
+        if isinstance(value, dict):
+            return any(attribute in value for attribute in self._tag_attributes) or any(
+                map(self._has_tags, value.values())
+            )
+        return isinstance(value, list) and any(map(self._has_tags, value))
 
     def _absorb(self, merged: Merged, part: Part, schema: Mapping[str, Any], path: str) -> None:
         """Add what one schema says by itself."""

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 from typing import Final, Literal
 
+from tokenweir.core.globs import Glob
 from tokenweir.core.schema import segment
 from tokenweir.errors import TokenweirError
 
@@ -71,7 +72,7 @@ class Step:
 
     kind: StepKind
     text: str = ""
-    glob: re.Pattern[str] | None = None
+    glob: Glob | None = None
 
     def covers(self, other: Step) -> bool:
         """Return whether this step of a rule stands for ``other``, a step of a concrete path."""
@@ -79,13 +80,13 @@ class Step:
             return self.kind is StepKind.VALUES and other.kind is StepKind.KEY
         if self.kind is StepKind.BRANCH:
             return self.names_type(other.text)
-        return self.glob.fullmatch(other.text) is not None if self.glob else self.text == other.text
+        return self.glob.matches(other.text) if self.glob else self.text == other.text
 
     def names_type(self, name: str) -> bool:
         """Return whether this branch step names the type ``name``; a name without a namespace fits in any."""
         short = name.rpartition(".")[2]
         if self.glob:
-            return any(self.glob.fullmatch(candidate) for candidate in (name, short))
+            return any(self.glob.matches(candidate) for candidate in (name, short))
         own_short = self.text.rpartition(".")[2]
         return self.text == name or (own_short == short and (self.text == own_short or name == short))
 
@@ -136,6 +137,12 @@ def parse_path(text: str) -> Steps:
     return _Scanner(text, wildcards=False).path() if text else ()
 
 
+def last_name(steps: Steps) -> str | None:
+    """Return the field name in which a path ends, before any union branch; None for wildcards and other endings."""
+    last = next((step for step in reversed(steps) if step.kind is not StepKind.BRANCH), None)
+    return last.text if last is not None and last.kind is StepKind.NAME and last.glob is None else None
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """A path as a rule of a policy writes it; it may stand for many places."""
@@ -165,6 +172,11 @@ class Pattern:
         return 1 + sum(step.kind in _EXACT for step in self.steps) if self.is_concrete else 0
 
     @property
+    def last_name(self) -> str | None:
+        """The field name in which every place that is meant ends, before any union branch; None if there is no one."""
+        return last_name(self.steps)
+
+    @property
     def names_keys(self) -> bool:
         """Whether a key of a map is named."""
         return any(step.kind is StepKind.KEY for step in self.steps)
@@ -184,27 +196,33 @@ class Pattern:
 
 
 def _matches(pattern: Steps, path: Steps, record_name: str) -> bool:
-    """Compare from the end, where most rules and places already differ."""
-
-    def rest(i: int, j: int) -> bool:
-        """Return whether the first ``i`` steps of the pattern cover the first ``j`` of the path."""
-        if i == 0:
-            return all(step.kind is StepKind.BRANCH for step in path[:j])
+    """Compare from the end, where most rules and places already differ, and every way to read ``**`` at once."""
+    #: How many steps at the start of the path are left for the steps of the pattern that are not compared yet.
+    left = {len(path)}
+    for i in range(len(pattern), 0, -1):
         step = pattern[i - 1]
         last = i == len(pattern)
         if step.kind is StepKind.DEEP:
-            if last and j and path[j - 1].kind is StepKind.KEYS:
+            if last and path and path[-1].kind is StepKind.KEYS:
                 return False  # The keys of a map leave only where a rule names them.
-            longest = j - 1 if last and i > 1 else j  # `a.**` is what is below `a`, without `a`.
-            return any(rest(i - 1, k) for k in range(longest, -1, -1))
-        if j and step.covers(path[j - 1]) and rest(i - 1, j - 1):
-            return True
-        if j and not last and path[j - 1].kind is StepKind.BRANCH and rest(i, j - 1):
-            return True
-        is_prefix = i == 1 and j == 0 and step.kind is StepKind.BRANCH
-        return is_prefix and bool(record_name) and step.names_type(record_name)
+            below = last and i > 1  # `a.**` is what is below `a`, without `a`.
+            left = set(range(max(left) + (0 if below else 1)))
+        else:
+            if not last:
+                left |= {k for j in left for k in _before_branches(path, j)}
+            if i == 1 and 0 in left and step.kind is StepKind.BRANCH and record_name and step.names_type(record_name):
+                return True
+            left = {j - 1 for j in left if j and step.covers(path[j - 1])}
+        if not left:
+            return False
+    return all(step.kind is StepKind.BRANCH for step in path[: min(left)])
 
-    return rest(len(pattern), len(path))
+
+def _before_branches(path: Steps, end: int) -> Iterator[int]:
+    """Yield where the union branches begin that stand right before ``end``: a rule may leave them out."""
+    while end and path[end - 1].kind is StepKind.BRANCH:
+        end -= 1
+        yield end
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,27 +256,6 @@ class SourcePath:
                 return cls("header", steps[0].text)
             raise PathError(text, root.end() + 1, "exactly one header is named", "write `$headers{name}`")
         raise PathError(text, 1, f"there is no root `{root.group()}`", "use `$key` or `$headers{name}`")
-
-
-def registry_pattern(text: str) -> re.Pattern[str]:
-    """Return a tag path of the registry's ``metadata.tags`` as a regular expression for ``fullmatch``.
-
-    The registry matches ``{full name of the record}.{field}`` in Avro and ``$.a.b`` in JSON Schema; ``**`` matches
-    any characters there, ``*`` and ``?`` any but a dot, and a backslash takes the next character literally (Confluent
-    Schema Registry, ``WildcardMatcher``).
-    """
-    expression = ""
-    for token in re.findall(r"\\.|\*\*\.\*|\*\*|.", text, flags=re.DOTALL):
-        match token:
-            case "**" | "**.*":
-                expression += ".*"
-            case "*":
-                expression += r"[^.]*"
-            case "?":
-                expression += r"[^.]"
-            case _:
-                expression += re.escape(token[-1])
-    return re.compile(expression, re.DOTALL)
 
 
 class _Scanner:
@@ -370,8 +367,7 @@ class _Scanner:
             raise PathError(
                 self.text, start + 1, "`**` stands alone between dots", "within a name `*` is any characters"
             )
-        expression = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in text)
-        return Step(kind, text, re.compile(expression, re.DOTALL))
+        return Step(kind, text, Glob.of_name(text))
 
     def error(self, reason: str, remedy: str = "") -> PathError:
         """Return the error for the place that is read now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokenweir.core import access, paths, timestamps, tokens
+from tokenweir.core.branches import Comparison, Pair
 from tokenweir.core.fields import Classification
 from tokenweir.core.plan import SubjectSource
 from tokenweir.core.policy.classes import ClassTable
@@ -24,6 +25,7 @@ class Places:
         event_time: Path of the event's own time, "" for none.
         pairs: Of each leaf of a pair, and of the union around it: the indexes of both in the record around.
         beside_pairs: All places inside of the records in which a pair stands.
+        confused: Of each JSON union, places of an earlier branch with those of a later one that may be read as them.
     """
 
     def __init__(
@@ -41,12 +43,22 @@ class Places:
         self._schema = classification.schema
         self._problems = problems
         self.subject_nodes: dict[Node, int] = {}
+        #: What the stream takes a scalar place for.
+        self._named: dict[Node, set[str]] = {}
         self.subjects = self._subjects()
         self.event_time = self._event_time()
         self.pairs: dict[Node, tuple[int, int]] = {}
         self.beside_pairs: set[Node] = set()
         for index, (latitude, longitude) in enumerate(stream.pairs):
             self._pair(latitude, longitude, index)
+        self.confused: dict[Node, tuple[Pair, ...]] = {}
+        if self._schema.format == "json":
+            self._compare_branches()
+
+    def class_at(self, node: Node) -> str | None:
+        """Return the class of a place as :attr:`confused` has it, which for a map is that of its keys."""
+        classification = self._classification
+        return classification.key_class.get(node) if node.kind is Kind.MAP else classification.class_of(node)
 
     def _problem(self, rule: str, message: str, path: str, policy_key: tuple[str, ...], remedy: str) -> None:
         self._problems.append(Problem(rule, message, path, policy_key, remedy))
@@ -91,7 +103,9 @@ class Places:
                 nodes = self._locate(source.path, policy_key, single_value=True)
                 if not nodes or not all(self._holds_id(node, kind.form, policy_key) for node in nodes):
                     continue
-                self.subject_nodes.update((node.optional_of or node, len(found)) for node in nodes)
+                for node in nodes:
+                    self.subject_nodes[node.optional_of or node] = len(found)
+                    self._named.setdefault(node.optional_of or node, set()).add(f"the id of a '{subject.type}'")
             null_values = self._null_values(kind.class_)
             found.append(SubjectSource(subject.type, source.origin, source.path, kind.form, kind.class_, null_values))
         return tuple(found)
@@ -130,15 +144,48 @@ class Places:
             return ""
         nodes = [node.optional_of or node for node in self._locate(path, ("event_time",), single_value=True)]
         for node in nodes:
+            self._named.setdefault(node, set()).add("the event time")
             try:
                 timestamps.event_time_reader(node)
             except SchemaError as error:
                 remedy = "name a timestamp, a long in milliseconds or RFC 3339 text"
                 self._problem("event-time-type", error.message, node.path, ("event_time",), remedy)
+                continue
+            if node.kind is Kind.STRING and not node.logical:
+                message = f"'{node.path}' is any text to its schema; a record without RFC 3339 text there is rejected"
+                remedy = "let the schema say so (format date-time), or name a timestamp"
+                self._problems.append(
+                    Problem("event-time-text", message, node.path, ("event_time",), remedy, severity="warning")
+                )
         if len({(node.kind, node.logical) for node in nodes}) > 1:
             message = f"'{path}' has a different type in each branch of the union"
             self._problem("event-time-type", message, nodes[0].path, ("event_time",), "give it one type everywhere")
         return path if nodes else ""
+
+    def _compare_branches(self) -> None:
+        """Find what data of one branch may be read as, and refuse to read past what the stream names there."""
+        named = self._named
+
+        def meaning(node: Node) -> tuple[str | None, frozenset[str]]:
+            return self.class_at(node), frozenset(named.get(node, ()))
+
+        comparison = Comparison(meaning, named.__contains__)
+        for union in self._schema.root.walk():
+            if union.kind is not Kind.UNION:
+                continue
+            try:
+                pairs = self.confused[union] = comparison.confused(union)
+            except SchemaError as error:
+                self._problem("ambiguous-union", error.message, error.path, (), "use fewer branches, or smaller ones")
+                return
+            for first, second in pairs:
+                differing = named.get(first, set()) ^ named.get(second, set())
+                if differing:
+                    what = ", ".join(sorted(differing))
+                    message = f"a value of '{second.path}' may be read as '{first.path}', and only one is {what}"
+                    remedy = "tell the branches apart by a required property with an enum, or name the fuller one first"
+                    self._problem("ambiguous-union", message, union.path, (), remedy)
+                    break
 
     def _pair(self, latitude: str, longitude: str, index: int) -> None:
         policy_key = ("pairs", str(index))

@@ -98,7 +98,8 @@ def plan_schema(context: StreamContext, source: SourceSchema) -> PlannedSchema:
 def plan_stream(loaded: LoadedPolicy, context: StreamContext, schemas: Sequence[SourceSchema]) -> PlannedStream:
     """Plan every known version of a stream's schema.
 
-    A path rule that matches nothing is an error only if it matches in none of the versions.
+    ``schemas`` are in the order of their versions, oldest first. A path rule that matches nothing is an error only if
+    it matches in none of them.
     """
     planned = PlannedStream(context)
     unmatched: set[str] | None = None
@@ -137,21 +138,22 @@ def plan_stream(loaded: LoadedPolicy, context: StreamContext, schemas: Sequence[
 
 
 def _forgive_unknown_paths(versions: Sequence[PlannedSchema]) -> None:
-    """Take away the problem that a version does not have a place of the stream, where another version has it.
+    """Take away the problem that a version does not have a place of the stream, where only later versions have it.
 
-    A version that is only seen while running keeps it, and is refused: a producer that renames the id of a subject
-    would otherwise take the subject's denials away.
+    A version after the first that has the place keeps it, whether it is known at start or first seen while running: a
+    producer that renames the id of a subject would otherwise take the subject's denials away.
     """
     lacking = [
         {problem.policy_key for problem in version.compiled.problems if problem.rule == UNKNOWN_PATH}
         for version in versions
     ]
-    everywhere = set[tuple[str, ...]]().union(*lacking).intersection(*lacking)
-    for version in versions:
+    forgiven = {key for keys in lacking for key in keys if not all(key in others for others in lacking)}
+    for version, keys in zip(versions, lacking, strict=True):
+        forgiven &= keys  # What this version has, no later one is forgiven to lack.
         version.compiled.problems = [
             problem
             for problem in version.compiled.problems
-            if problem.rule != UNKNOWN_PATH or problem.policy_key in everywhere
+            if problem.rule != UNKNOWN_PATH or problem.policy_key not in forgiven
         ]
 
 

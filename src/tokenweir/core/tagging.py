@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from typing import Final, Literal
 
 from tokenweir.core.access import root_name
-from tokenweir.core.paths import PathError, Pattern, registry_pattern
+from tokenweir.core.globs import Glob
+from tokenweir.core.paths import PathError, Pattern, last_name, parse_path
 from tokenweir.core.schema import Kind, Node, Schema
+from tokenweir.errors import SchemaError
 
 _IGNORE: Final = "ignore"
+
+# The registry's tags come from whoever may write to the registry: they must not stop the planner.
+_MAX_METADATA_PATTERNS: Final = 1_000
+_MAX_METADATA_CHARACTERS: Final = 512
+#: Steps of comparing tags of the registry with places, about 0.3 microseconds each.
+_MAX_METADATA_STEPS: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +66,25 @@ def unknown_class(class_name: str, policy_key: tuple[str, ...], class_names: Col
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the tags at one place say: no class, one class, or several that contradict each other."""
+    """What the tags at one place say: no class, one class, or several that contradict each other.
+
+    ``place`` is the path of the place, which may be one around that of which it is asked.
+    """
 
     classes: tuple[str, ...] = ()
     origin: Literal["tag", "metadata"] = "tag"
     tag: str = ""
     conflict: Problem | None = None
     is_uncertain: bool = False  # A tag here is not understood, so no other answer can be trusted either.
+    place: str = ""
 
 
 class Tags:
-    """The tags of a schema, inline and from the registry, understood as classes."""
+    """The tags of a schema, inline and from the registry, understood as classes.
+
+    Raises:
+        SchemaError: If the registry's tags are too many, too long, or too costly to compare with the places.
+    """
 
     def __init__(
         self,
@@ -81,24 +98,24 @@ class Tags:
         self.class_names = class_names
         self.problems = problems
         self.used: set[str] = set()
-        self.metadata: dict[str, dict[str, None]] = {}
+        #: What the registry says of a place: the list of tags of each of its patterns that means the place.
+        self.metadata: dict[str, list[Sequence[str]]] = {}
         self._read_metadata(schema, metadata_tags)
 
     def _read_metadata(self, schema: Schema, metadata_tags: Mapping[str, Sequence[str]]) -> None:
-        """Find what the registry's tags speak of: by the registry's own names, or by path."""
-        record = root_name(schema)
-        names = list(_registry_names(schema)) if metadata_tags else []
+        """Find what the registry's tags speak of."""
+        if not metadata_tags:
+            return
+        if len(metadata_tags) > _MAX_METADATA_PATTERNS:
+            raise SchemaError(f"the registry tags more than {_MAX_METADATA_PATTERNS} paths")
+        if any(len(text) > _MAX_METADATA_CHARACTERS for text in metadata_tags):
+            raise SchemaError(f"the registry tags a path of more than {_MAX_METADATA_CHARACTERS} characters")
+        places = _MetadataPlaces(schema)
         for text, tags in metadata_tags.items():
-            expression = registry_pattern(text)
-            paths = [path for path, name in names if expression.fullmatch(name)]
-            try:
-                pattern = Pattern.parse(text)
-            except PathError:
-                pass  # It is well-formed for the registry, which has no brackets.
-            else:
-                paths += [node.path for node in schema.root.walk() if pattern.matches(node.path, record)]
+            paths = dict.fromkeys(places.meant(text))
+            places.spend(len(paths) * len(tags))
             for path in paths:
-                self.metadata.setdefault(path, {}).update(dict.fromkeys(tags))
+                self.metadata.setdefault(path, []).append(tags)
             if not paths:
                 message = f"the registry tags `{text}`, which is no field of the schema"
                 self.problems.add(
@@ -109,13 +126,13 @@ class Tags:
     def at(self, path: str, nodes: Sequence[Node]) -> Given:
         """Return what the tags of the nodes at one path say together."""
         inline = self._understand(path, dict.fromkeys(tag for node in nodes for tag in node.tags))
-        metadata = self._understand(path, self.metadata.get(path, {}))
+        metadata = self._understand(path, dict.fromkeys(chain.from_iterable(self.metadata.get(path, ()))))
         is_uncertain = None in inline.values() or None in metadata.values()
         by_inline = narrowest(name for name in inline.values() if name)
         by_metadata = narrowest(name for name in metadata.values() if name)
         classes = narrowest([*by_inline, *by_metadata])
         if not classes:
-            return Given(is_uncertain=is_uncertain)
+            return Given(is_uncertain=is_uncertain, place=path)
         conflict = None
         if len(classes) > 1:
             disagree = len(by_inline) == len(by_metadata) == 1
@@ -127,7 +144,7 @@ class Tags:
         is_inline = classes[0] in by_inline
         sources = inline if is_inline else metadata
         tag = next(tag for tag, name in sources.items() if name == classes[0])
-        return Given(tuple(classes), "tag" if is_inline else "metadata", tag, conflict, is_uncertain)
+        return Given(tuple(classes), "tag" if is_inline else "metadata", tag, conflict, is_uncertain, path)
 
     def _understand(self, path: str, tags: Iterable[str]) -> dict[str, str | None]:
         """Return the class of each tag, None for those that are not understood; ignored ones are left out."""
@@ -157,6 +174,52 @@ class Tags:
                 self.problems.add(
                     Problem("unused-tag", message, "", ("tags", tag), "remove the entry", severity="warning")
                 )
+
+
+class _MetadataPlaces:
+    """The places of a schema as the registry may name them: by its own names, or by path."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._record = root_name(schema)
+        self._steps = 0
+        #: Paths by the name that the registry has for them.
+        self._names: dict[str, list[str]] = {}
+        for path, name in _registry_names(schema):
+            self._names.setdefault(name, []).append(path)
+        self._characters = sum(map(len, self._names))
+        #: Paths by the name in which they end, with the steps of all that end so.
+        self._by_ending: dict[str | None, dict[str, int]] = {}
+        for node in schema.root.walk():
+            steps = parse_path(node.path)
+            self._by_ending.setdefault(last_name(steps), {})[node.path] = len(steps) + 1
+
+    def spend(self, steps: int) -> None:
+        """Count steps of work; raise SchemaError if they become too many."""
+        self._steps += steps
+        if self._steps > _MAX_METADATA_STEPS:
+            raise SchemaError("the registry has too many tags with wildcards for a schema of this size")
+
+    def meant(self, text: str) -> Iterator[str]:
+        """Yield the paths of the places that a tag path of the registry means."""
+        if any(character in text for character in "*?\\"):
+            self.spend(self._characters)
+            glob = Glob.of_registry(text)
+            for name, paths in self._names.items():
+                if glob.matches(name):
+                    yield from paths
+        else:
+            yield from self._names.get(text, ())
+        try:
+            pattern = Pattern.parse(text)
+        except PathError:
+            return  # It is well-formed for the registry, which has no brackets.
+        ending = pattern.last_name
+        groups = self._by_ending.values() if ending is None else [self._by_ending.get(ending, {})]
+        for group in groups:
+            self.spend(len(pattern.steps) * sum(group.values()))
+            for path in group:
+                if pattern.matches(path, self._record):
+                    yield path
 
 
 def _registry_names(schema: Schema) -> Iterator[tuple[str, str]]:

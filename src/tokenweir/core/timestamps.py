@@ -151,7 +151,8 @@ def event_time_reader(node: Node) -> Callable[[object], int]:
     Raises:
         SchemaError: if the place can hold no instant: a local timestamp, a date, a union, or another type.
     """
-    if node.kind is Kind.STRING and node.logical in ("", "date-time"):
+    # JSON Schema formats that mean nothing to the codec, such as uri, are no logical type and say that this is no time.
+    if node.kind is Kind.STRING and (node.logical or node.attributes.get("format", "")) in ("", "date-time"):
         return _text_time_ms
     if node.kind is Kind.LONG and node.logical in INSTANT_TICKS:
         per_ms = INSTANT_TICKS[node.logical] // 1000

@@ -6,7 +6,6 @@ restored and young enough; whatever goes wrong here lets that age grow, and so s
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from tokenweir.adapters.admin import Admin, TopicDescription
 from tokenweir.adapters.consentstore import (
     DIRECTORY_NAME,
     ConsentStoreWriter,
+    OpenReason,
     StoreCorruptError,
 )
 from tokenweir.adapters.freshness import FILE_NAME, FreshnessWriter
@@ -30,8 +30,6 @@ from tokenweir.errors import RefusedError
 from tokenweir.runtime.proofs import FreshnessProofs
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import log
-
-LOG: Final = logging.getLogger("tokenweir.consent")
 
 #: One LMDB transaction; with fewer keys its fixed cost would dominate a restore.
 BATCH_RECORDS: Final = 1_000
@@ -115,7 +113,16 @@ class _Observation:
 
 
 class _RebuildError(Exception):
-    """The store no longer follows from the topic; the text says why and is for the log."""
+    """The store no longer follows from the topic.
+
+    Attributes:
+        reason: Why, as one word for the log: ``records_gone`` before they were applied, ``topic_ends_early`` before
+            what was applied, or ``too_old`` because the topic was out of reach and a tombstone may have been missed.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def _wall_ms() -> int:
@@ -182,14 +189,20 @@ class ConsentApplier:
             if described is None:
                 return
             reason = self._store.open(described.topic_id, described.partitions, self._max_age_ms, self._wall_ms())
-            LOG.info("consent store opened", extra={"reason": reason.value, "partitions": described.partitions})
+            log(
+                Event.CONSENT_STORE_OPENED,
+                topic=self._topic,
+                partitions=described.partitions,
+                reason=reason.value,
+            )
             self._begin()
             while not stop.is_set():
                 try:
                     self._follow(stop)
                 except (_RebuildError, StoreCorruptError) as why:
                     self._freshness.withdraw()
-                    LOG.error("consent store rebuilt: %s", why)  # noqa: TRY400  # The reason is all there is to say.
+                    cause = why.reason if isinstance(why, _RebuildError) else OpenReason.CORRUPT.value
+                    log(Event.CONSENT_STORE_REBUILT, topic=self._topic, reason=cause)
                     self._store.wipe(self._wall_ms())
                     self._begin()
         finally:
@@ -222,7 +235,7 @@ class ConsentApplier:
             if fault.retriable:
                 raise
             # Without the permission to ask, no age is known to be safe.
-            LOG.warning("consent store is rebuilt at every start: %s", fault)
+            log(Event.CONSENT_AGE_UNKNOWN, topic=self._topic, code=fault.code)
             return 0
 
     def _begin(self) -> None:
@@ -273,16 +286,16 @@ class ConsentApplier:
                 continue
             for partition, position in enumerate(self._store.position):
                 if position and position < low[partition]:
-                    raise _RebuildError(f"records of partition {partition} are gone that were not applied")
+                    raise _RebuildError("records_gone")
                 if position > high[partition]:
-                    raise _RebuildError(f"partition {partition} ends before what was applied")
+                    raise _RebuildError("topic_ends_early")
             self._targets = high
             return {partition: max(position, low[partition]) for partition, position in enumerate(self._store.position)}
         return None
 
     def _apply(self, batch: TopicBatch) -> None:
         if batch.offsets_gone:
-            raise _RebuildError("the topic no longer has the records that come next")
+            raise _RebuildError("records_gone")
         for fault in batch.faults:
             if fault.fatal:
                 raise fault
@@ -374,7 +387,7 @@ class ConsentApplier:
                 "while the gateway was running"
             )
         if any(position > seen.high[partition] for partition, position in enumerate(seen.position_before)):
-            raise _RebuildError("the topic ends before what was applied")
+            raise _RebuildError("topic_ends_early")
 
     def _prove(self) -> None:
         """Publish what the answers so far prove at the present position."""
@@ -415,9 +428,10 @@ class ConsentApplier:
         if self._store.corruption_reported():
             raise StoreCorruptError("a reader found an entry damaged")
         if self._restored and not self._young_enough():
-            raise _RebuildError("the topic was out of reach for so long that a tombstone may have been missed")
+            raise _RebuildError("too_old")
         if self._store.blocked and (freed := self._store.take_acknowledged()):
-            LOG.warning("unreadable keys were acknowledged", extra={"partitions": sorted(freed)})
+            for partition in sorted(freed):
+                log(Event.CONSENT_ACKNOWLEDGED, topic=self._topic, partition=partition)
         if now_ns < self._next_care_ns:
             return
         self._next_care_ns = now_ns + _CARE_NS

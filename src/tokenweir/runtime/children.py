@@ -10,7 +10,6 @@ import ctypes
 import gc
 import os
 import pickle
-import resource
 import signal
 import sys
 import threading
@@ -45,7 +44,8 @@ from tokenweir.runtime.assignment import Assignment, AssignmentSettings
 from tokenweir.runtime.batch import Delivery, Intake
 from tokenweir.runtime.clock import SystemClock
 from tokenweir.runtime.gateway import Gateway, keyset_path
-from tokenweir.runtime.plans import PlanCache, register_derived
+from tokenweir.runtime.hardening import protect_memory
+from tokenweir.runtime.plans import PlanCache, logged_id, register_derived
 from tokenweir.runtime.sources import open_registry, plan_known
 from tokenweir.runtime.status import ChildState, StatusWriter
 from tokenweir.runtime.tally import Tally
@@ -56,7 +56,6 @@ from tokenweir.telemetry.logs import configure_logging, crash_guard, log
 from tokenweir.telemetry.slots import SlotWriter, slot_path
 
 _PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
 
 #: librdkafka's default of message.max.bytes.
 _CLIENT_MAX_BYTES: Final = 1_000_000
@@ -115,7 +114,7 @@ def main() -> int:
         except RefusedError as error:
             problems = error.problems if isinstance(error, PreflightError) else [str(error)]
             for problem in problems:
-                print(f"tokenweir: {problem}", file=sys.stderr)  # noqa: T201 - for the person who starts it
+                print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - for the person who starts it
             return ExitCode.REFUSED
         except KafkaFault as fault:
             if is_fenced(fault):
@@ -130,11 +129,9 @@ def main() -> int:
 
 def harden(parent: int) -> None:
     """Leave no core file, be closed to debuggers, and die with the parent."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    protect_memory()
     if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent and os.getppid() != parent:
         raise SystemExit(ExitCode.CRASHED)
 
@@ -307,7 +304,7 @@ def _plans(  # noqa: PLR0913 - what plans are made from
                 raise
             plans.refuse(version.source.id, Reason.SCHEMA_INCOMPATIBLE)
         else:
-            log(Event.SCHEMA_PLANNED, stream=stream, schema_id=version.source.id)
+            log(Event.SCHEMA_PLANNED, stream=stream, schema_id=logged_id(version.source.id))
     return plans, gateway.output_topics(loaded, stream)
 
 

@@ -14,8 +14,10 @@ from tokenweir.core.compiler import topic_of
 from tokenweir.core.keys import Keyset
 from tokenweir.core.policy.check import load_and_check
 from tokenweir.core.policy.loader import LoadedPolicy, load_policy
+from tokenweir.core.policy.models import Policy
 from tokenweir.errors import KeysError, RefusedError
 from tokenweir.runtime.sources import read_text
+from tokenweir.runtime.topics import dead_letter_topic, require_distinct_topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,15 @@ class Gateway:
 
         Raises:
             FileFormatError: if the policy cannot be read.
-            FindingsError: if the policy is not sound.
+            FindingsError: if the policy is not sound, or one topic would serve two uses.
             KeysError: if there is no keyset.
             RefusedError: if the configuration asks for an engine that is not installed.
         """
         if config.gateway.engine == "native":
             raise RefusedError("gateway.engine is 'native', but this installation has the reference engine only")
         text, file = read_text(config.policy.file), str(config.policy.file)
-        load_and_check(text, file)  # This very text: the file may have changed since somebody looked at it.
+        loaded, _ = load_and_check(text, file)  # This very text: the file may have changed since somebody looked.
+        require_distinct_topics(config, loaded.policy)
         return cls(config, text, file, _digest(config))
 
     def policy(self) -> LoadedPolicy:
@@ -72,7 +75,7 @@ class Gateway:
 
     def group(self, stream: str) -> str:
         """Return the consumer group of a stream."""
-        return f"{self.config.gateway.group_prefix}.{stream}"
+        return group_of(self.config, stream)
 
     def transactional_id(self, stream: str, slot: int) -> str:
         """Return the transactional id of a worker slot."""
@@ -80,7 +83,7 @@ class Gateway:
 
     def dead_letter_topic(self, source_topic: str) -> str:
         """Return where rejected records of a source are reported."""
-        return self.config.dead_letters.topic.replace("{source}", source_topic)
+        return dead_letter_topic(self.config, source_topic)
 
     def first_slot(self) -> int:
         """Return the first worker slot of this instance: ordinal times workers."""
@@ -88,8 +91,18 @@ class Gateway:
 
     def output_topics(self, loaded: LoadedPolicy, stream: str) -> list[str]:
         """Return the topics of a stream's outputs."""
-        found = loaded.policy.streams[stream]
-        return [topic_of(found, output) for output in found.outputs]
+        return output_topics(loaded.policy, stream)
+
+
+def group_of(config: Config, stream: str) -> str:
+    """Return the consumer group of a stream."""
+    return f"{config.gateway.group_prefix}.{stream}"
+
+
+def output_topics(policy: Policy, stream: str) -> list[str]:
+    """Return the topics of a stream's outputs."""
+    found = policy.streams[stream]
+    return [topic_of(found, output) for output in found.outputs]
 
 
 def keyset_path(config: Config) -> Path:

@@ -109,7 +109,7 @@ class PlanCache:
         """Reject the records of a schema id, with an alarm."""
         self._known[schema_id] = RefusedPlan(reason, self._monotonic())
         event = Event.SCHEMA_INCOMPATIBLE if reason is Reason.SCHEMA_INCOMPATIBLE else Event.SCHEMA_REFUSED
-        log(event, stream=self._context.name, schema_id=schema_id, field_path=field_path or None)
+        log(event, stream=self._context.name, schema_id=logged_id(schema_id), field_path=field_path or None)
 
     def get(self, schema_id: int) -> ReadyPlan | RefusedPlan | None:
         """Return the plan for an id, why its records are rejected, or None while it is not known yet."""
@@ -156,6 +156,9 @@ class PlanCache:
                 # A registry that does not answer is no fault of the record: its partition stays paused.
                 self._retry_at[schema_id] = now + _RETRY_SECONDS
                 log(Event.REGISTRY_FAILED, kind=error.kind, schema_id=schema_id, stream=self._context.name)
+        except Exception as error:  # noqa: BLE001 - a schema that breaks the planner must not stop its stream
+            log(Event.EXCEPTION_RAISED, error=error, phase="plan")
+            self.refuse(schema_id, Reason.SCHEMA_REFUSED)
 
     def _fetch(self, schema_id: int) -> ReadyPlan | RefusedPlan:
         """Fetch, check, compile and register one schema. Runs in the fetching thread."""
@@ -223,11 +226,16 @@ def register_derived(registry: Registry, subject: str, text: str, kind: Kind) ->
     raise AssertionError("the last attempt returns or raises")
 
 
+def logged_id(schema_id: int) -> int | None:
+    """Return the id of a schema for the log; a file has none."""
+    return None if schema_id == NO_ID else schema_id
+
+
 def source_schema(registered: RegisteredSchema, subject: str) -> SourceSchema:
     """Return a registered schema as the planner takes it."""
     return SourceSchema(
         registered.text,
-        f"{subject} (id {registered.id})",
+        subject if registered.id == NO_ID else f"{subject} (id {registered.id})",
         registered.id,
         dict(registered.references),
         dict(registered.metadata_tags),

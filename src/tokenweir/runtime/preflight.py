@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tokenweir.adapters.admin import Admin, TopicDescription
-from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.adapters.kafka_errors import KafkaFault, in_words
 from tokenweir.adapters.registry import Kind, Registry
 from tokenweir.core import deadletter
 from tokenweir.core.keys import Keyset
@@ -20,6 +20,7 @@ from tokenweir.errors import PreflightError, RegistryError, TokenweirError
 from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.position import ConsentPosition
 from tokenweir.runtime.sources import key_domains, plan_known
+from tokenweir.words import counted
 
 MAX_CONSENT_PARTITIONS: Final = 128
 
@@ -54,6 +55,11 @@ class _Ground:
     loaded: LoadedPolicy
     keyset: Keyset | None
 
+    @property
+    def has_registry(self) -> bool:
+        """Whether there is a registry that schemas could be registered in, and not only a directory."""
+        return self.gateway.config.registry.directory is None
+
 
 def checks(gateway: Gateway, admin: Admin, registry: Registry) -> Iterator[Check]:
     """Yield every check, in the order in which a person would repair what fails."""
@@ -68,14 +74,14 @@ def checks(gateway: Gateway, admin: Admin, registry: Registry) -> Iterator[Check
             message="a directory has no schema ids, which records and dead letters carry",
             remedy="set registry.url",
         )
-        return
     try:
         topics = admin.topics()
     except KafkaFault as fault:
         remedy = "is the broker up, and kafka.bootstrap_servers right?"
-        yield Check("kafka", ok=False, message=str(fault), remedy=remedy)
+        message = in_words(fault, gateway.config.kafka.bootstrap_servers)
+        yield Check("kafka", ok=False, message=message, remedy=remedy)
         return
-    yield Check("kafka", ok=True, message=f"answers, {len(topics)} topics visible")
+    yield Check("kafka", ok=True, message=f"answers, {counted(len(topics), 'topic')} visible")
     ground = _Ground(gateway, admin, registry, loaded, keyset)
     yield from _consent_checks(ground)
     for stream in loaded.policy.streams:
@@ -134,7 +140,7 @@ def _consent_checks(ground: _Ground) -> Iterator[Check]:
         remedy = "set cleanup.policy=compact, or decisions are lost"
         yield Check(name, ok=False, message=f"cleanup.policy is '{cleanup}'", remedy=remedy)
         return
-    yield Check(name, ok=True, message=f"{description.partitions} partitions, compacted")
+    yield Check(name, ok=True, message=f"{counted(description.partitions, 'partition')}, compacted")
 
 
 def _stream_checks(ground: _Ground, stream: str) -> Iterator[Check]:
@@ -150,7 +156,8 @@ def _stream_checks(ground: _Ground, stream: str) -> Iterator[Check]:
     yield from _plan_checks(ground, stream)
     dead_letters = ground.gateway.dead_letter_topic(source)
     yield _writable(ground.admin, dead_letters, "dead-letter topic")
-    yield _registrable(ground, f"{dead_letters}-value", deadletter.SCHEMA, "AVRO")
+    if ground.has_registry:
+        yield _registrable(ground, f"{dead_letters}-value", deadletter.SCHEMA, "AVRO")
 
 
 def _plan_checks(ground: _Ground, stream: str) -> Iterator[Check]:
@@ -167,13 +174,13 @@ def _plan_checks(ground: _Ground, stream: str) -> Iterator[Check]:
     for finding in planned.errors:
         yield Check(name, ok=False, message=str(finding))
     if not planned.errors:
-        yield Check(name, ok=True, message=f"{len(planned.versions)} schema versions planned")
+        yield Check(name, ok=True, message=f"{counted(len(planned.versions), 'schema version')} planned")
     if not planned.versions:
         return
     newest = planned.versions[-1]
     for output, derived in zip(newest.compiled.plan.outputs, newest.derived, strict=True):
         yield from _output_checks(ground, output)
-        if derived is not None and newest.source.id != NO_ID:
+        if derived is not None and newest.source.id != NO_ID and ground.has_registry:
             kind: Kind = "AVRO" if newest.compiled.plan.format == "avro" else "JSON"
             yield _registrable(ground, f"{output.topic}-value", derived.text, kind)
 
@@ -207,7 +214,7 @@ def _writable(admin: Admin, topic: str, what: str) -> Check:
         return Check(name, ok=False, message=description, remedy="create it, or run 'tokenweir doctor --fix'")
     if description.operations is not None and not description.operations & {"WRITE", "ALL"}:
         return Check(name, ok=False, message="may not be written", remedy="grant WRITE to the gateway's principal")
-    return Check(name, ok=True, message=f"{description.partitions} partitions, writable")
+    return Check(name, ok=True, message=f"{counted(description.partitions, 'partition')}, writable")
 
 
 def longest_retention_ms(loaded: LoadedPolicy, audience: str) -> int:

@@ -44,6 +44,8 @@ def known_schemas(stream: Stream, registry: Registry, policy_directory: Path) ->
     found: dict[int, SourceSchema] = {}
     for version in registry.versions(subject):
         registered = registry.version(subject, version)
+        # An id that comes back as a later version is as new as that version.
+        found.pop(registered.id, None)
         found[registered.id] = source_schema(registered, subject)
     if not found:
         raise SchemaError(f"the registry has no schema for '{subject}'")

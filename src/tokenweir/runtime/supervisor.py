@@ -200,15 +200,7 @@ class Supervisor:
 
     def _start(self, child: _Child) -> None:
         spec = replace(child.spec, parent=os.getpid())
-        # The arguments name the process for people; the rest, secrets among it, goes through the pipe.
-        command = [
-            sys.executable,
-            "-m",
-            "tokenweir.runtime.children",
-            spec.kind,
-            *([spec.stream, str(spec.slot)] if spec.stream else []),
-        ]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - our own interpreter and module
+        process = subprocess.Popen(command(spec), stdin=subprocess.PIPE)  # noqa: S603 - our own interpreter and module
         if process.stdin is not None:
             try:
                 process.stdin.write(pickle.dumps(spec))
@@ -265,8 +257,8 @@ class Supervisor:
             kind=spec.kind,
             stream=spec.stream,
             slot=spec.slot,
-            exit_code=max(code, 0),
-            signal=max(-code, 0),
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
         )
         self._forget_gauges(spec)
         if code == ExitCode.REFUSED:
@@ -309,3 +301,10 @@ class Supervisor:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+
+def command(spec: ChildSpec) -> list[str]:
+    """Return what starts a child. Its arguments name the process for people; secrets go through its standard input."""
+    # With -P the working directory is no place to import from.
+    names = [spec.stream, str(spec.slot)] if spec.stream else []
+    return [sys.executable, "-P", "-m", "tokenweir.runtime.children", spec.kind, *names]

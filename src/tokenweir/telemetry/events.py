@@ -44,6 +44,10 @@ class Event(StrEnum):
     FIELDS_UNCLASSIFIED = "fields_unclassified"
     REGISTRY_FAILED = "registry_failed"
     REGISTRY_RECOVERED = "registry_recovered"
+    CONSENT_STORE_OPENED = "consent_store_opened"
+    CONSENT_STORE_REBUILT = "consent_store_rebuilt"
+    CONSENT_AGE_UNKNOWN = "consent_age_unknown"
+    CONSENT_ACKNOWLEDGED = "consent_acknowledged"
     CONSENT_RESTORED = "consent_restored"
     CONSENT_STALE = "consent_stale"
     CONSENT_FRESH = "consent_fresh"
@@ -161,6 +165,22 @@ EVENTS: Final[dict[Event, EventType]] = {
         logging.WARNING, "The schema registry did not answer usefully.", f"{_SCHEMA} kind status attempts seconds"
     ),
     Event.REGISTRY_RECOVERED: _declared(logging.INFO, "The schema registry answers again.", "seconds"),
+    Event.CONSENT_STORE_OPENED: _declared(
+        logging.INFO, "The consent store was opened; the reason says whether it was kept.", "topic partitions reason"
+    ),
+    Event.CONSENT_STORE_REBUILT: _declared(
+        logging.ERROR, "The consent store is made anew from the topic; processing waits.", "topic reason"
+    ),
+    Event.CONSENT_AGE_UNKNOWN: _declared(
+        logging.WARNING,
+        "The consent topic's configuration cannot be read; each start makes the store anew.",
+        "topic code",
+    ),
+    Event.CONSENT_ACKNOWLEDGED: _declared(
+        logging.WARNING,
+        "Consent records with unreadable keys were acknowledged; they deny no longer.",
+        "topic partition",
+    ),
     Event.CONSENT_RESTORED: _declared(
         logging.INFO, "The consent state is complete.", "topic partitions records seconds"
     ),

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import Final
 
 from tokenweir.errors import InvalidValueError
+
+#: Networks of IPv6 addresses that hold an IPv4 address, and the number of bits from which on it would stay whole: 6to4
+#: (RFC 3056, section 2), and NAT64 with a local prefix of 48 bits, the shortest there is (RFC 8215; RFC 6052, section
+#: 2.2). Addresses with the IPv4 address at their end, such as ``::ffff:0:0/96`` and ``64:ff9b::/96``, always lose some.
+_EMBEDDED: Final = (
+    (ipaddress.IPv6Network("2002::/16"), 48),
+    (ipaddress.IPv6Network("64:ff9b:1::/48"), 88),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +27,8 @@ class NetworkGeneralizer:
         """Return the address of the network, IPv6 in the form of RFC 5952; an empty text passes.
 
         Raises:
-            InvalidValueError: if the text is no address, has a zone (RFC 4007), or would stay as it is because it has
-                no more than ``bits`` bits.
+            InvalidValueError: if the text is no address, has a zone (RFC 4007), or would stay as it is because it, or
+                the IPv4 address in it, has no more than ``bits`` bits.
         """
         if value == "":
             return ""
@@ -33,6 +42,8 @@ class NetworkGeneralizer:
         hidden = address.max_prefixlen - self.bits
         if hidden <= 0:
             raise InvalidValueError(f"expected an address with more than {self.bits} bits")
+        if any(self.bits >= whole and address in embedding for embedding, whole in _EMBEDDED):
+            raise InvalidValueError(f"expected an address of which {self.bits} bits hold no whole IPv4 address")
         network = type(address)(int(address) >> hidden << hidden)
         mapped = getattr(network, "ipv4_mapped", None)
         # Written out here (RFC 5952, section 5), because versions of Python print these addresses differently.

@@ -75,13 +75,13 @@ def build_time(spec: TimeSpec, node: Node) -> Generalizer:
     A long or JSON integer without logical type counts milliseconds since 1970.
 
     Raises:
-        SchemaError: if the place holds no time, or a date is to be cut down to an hour.
+        SchemaError: if the place holds no time, or a date is to be cut down to an hour or to its own day.
     """
     unit = spec.time
     text = node.kind is Kind.STRING
     if (node.kind is Kind.INT or text) and node.logical == "date":
-        if unit == "hour":
-            raise SchemaError("a date has no hour; use day, month or year", path=node.path)
+        if unit in ("hour", "day"):
+            raise SchemaError(f"a date does not get coarser by its {unit}; use month or year", path=node.path)
         return _TextFloor(lambda value: format_date(floor_days(parse_date(value), unit))) if text else _DayFloor(unit)
     if text and node.logical in ("", "date-time"):
         return _TextFloor(lambda value: format_date_time(floor_ms(parse_date_time(value), unit)))

@@ -87,7 +87,7 @@ class PrefixSpec(_Spec):
         default="text",
         description=(
             "`text`: the first characters of any text. `ip`: the text is an IPv4 or IPv6 address and becomes the first "
-            "address of its network."
+            "address of its network. A value that would stay whole is invalid."
         ),
     )
 

@@ -14,13 +14,15 @@ from tokenweir.errors import InvalidValueError, SchemaError
 
 @dataclass(frozen=True, slots=True)
 class _Prefix:
-    """Keeps the first characters, counted in code points; a shorter text stays whole."""
+    """Keeps the first characters, counted in code points; an empty text passes."""
 
     characters: int
 
     def apply(self, value: object) -> str:
         if not isinstance(value, str):
             raise InvalidValueError("expected text")
+        if value and len(value) <= self.characters:
+            raise InvalidValueError(f"expected more than {self.characters} characters")
         return value[: self.characters]
 
 

@@ -14,9 +14,10 @@ from tokenweir.errors import InvalidValueError, SchemaError
 
 # RFC 3986, section 3, narrower where parsers disagree: a host has only letters, digits, ".", "-" and "_" or is an IPv6
 # address, there is at most one "@" before it, and no white space or "\" anywhere. An international name must be in its
-# ASCII form, because look-alikes of "@" and "/" could otherwise hide a user name in it.
+# ASCII form, because look-alikes of "@" and "/" could otherwise hide a user name in it. A scheme is a short word, so
+# that nothing can hide in it either.
 _URL: Final = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.-]*)://"
+    r"([A-Za-z]{1,16})://"
     r"(?:[^/?#@]*@)?"
     r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
     r"(?::[0-9]{0,5})?"
@@ -24,6 +25,11 @@ _URL: Final = re.compile(
     r"(?:\?([^#]*))?"
     r"(?:#.*)?"
 )
+#: What ends a path for one who decodes it first: "/", "\\", ";", "?" and "#" in their encoded form.
+_END_OF_PATH: Final = re.compile(r"%(?:2F|5C|3B|3F|23)", re.IGNORECASE)
+#: What in a value may begin another parameter for one who decodes it: "&", ";", "=" and "?", encoded or, where they can
+#: stand in a value, as they are.
+_PARAMETER_INSIDE: Final = re.compile(r"[=?]|%(?:26|3B|3D|3F)", re.IGNORECASE)
 _FORMATS: Final = ("", "uri", "uri-reference", "iri", "iri-reference")
 
 
@@ -46,16 +52,24 @@ class _Url:
         return f"{scheme.lower()}://{host.lower()}/{kept_path}" + (f"?{kept_query}" if kept_query else "")
 
     def _path(self, path: str) -> str:
-        """Return the first segments, each without its parameters (``;jsessionid=``, RFC 3986, section 3.3)."""
+        """Return the first segments, each without its parameters (``;jsessionid=``, RFC 3986, section 3.3).
+
+        What follows an encoded separator is another segment, or no path at all, for servers that decode it first.
+        """
+        path = _END_OF_PATH.split(path, maxsplit=1)[0]
         return "/".join(segment.partition(";")[0] for segment in path[1:].split("/")[: self.segments])
 
     def _query(self, query: str) -> str:
         """Return the named parameters as they are written, in their order.
 
-        A ";" separates parameters as well, as some servers have it; otherwise one could hide behind a named one.
+        A ";" separates parameters as well, as some servers have it, and a value with a parameter inside does not stay:
+        otherwise one could hide behind a named one.
         """
-        parameters = re.split("[&;]", query)
-        return "&".join(one for one in parameters if one and unquote_plus(one.partition("=")[0]) in self.names)
+        return "&".join(one for one in re.split("[&;]", query) if one and self._stays(one))
+
+    def _stays(self, parameter: str) -> bool:
+        name, _, value = parameter.partition("=")
+        return unquote_plus(name) in self.names and _PARAMETER_INSIDE.search(value) is None
 
 
 def build_url(spec: UrlSpec, node: Node) -> Generalizer:

@@ -7,8 +7,10 @@ from typing import Final
 
 from tokenweir.core.ff1 import MINIMUM_DOMAIN
 from tokenweir.core.policy.check_streams import check_streams
+from tokenweir.core.policy.check_subjects import check_subjects
+from tokenweir.core.policy.check_text import load
 from tokenweir.core.policy.classes import ClassTable, own_treatments
-from tokenweir.core.policy.loader import LoadedPolicy, load_policy
+from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.policy.models import Policy, Tokenize, Treatment
 from tokenweir.core.policy.report import Report
 from tokenweir.core.tokens import smallest_domain
@@ -25,7 +27,7 @@ def load_and_check(text: str, file: str) -> tuple[LoadedPolicy, list[Finding]]:
     Raises:
         FindingsError: The policy has errors; every error and warning is in it.
     """
-    loaded = load_policy(text, file)
+    loaded = load(text, file)
     findings = check(loaded)
     if any(finding.severity == "error" for finding in findings):
         raise FindingsError(findings)
@@ -38,6 +40,7 @@ def check(loaded: LoadedPolicy) -> list[Finding]:
     table = ClassTable(loaded.policy)
     _check_purposes(report, loaded.policy)
     _check_subjects(report, loaded.policy)
+    check_subjects(report, table)
     _check_classes(report, loaded.policy, table)
     _check_tokens(report, loaded.policy)
     _check_audiences(report, loaded.policy, table)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.policy.rules import RULES
 from tokenweir.errors import Finding
 from tokenweir.validation import suggest
 from tokenweir.yamlsource import Path
+
+#: What is declared, where the rule's own word is too short for a sentence.
+_WORDS: Final = {"token": "token entry", "subject": "subject type"}
 
 
 @dataclass(slots=True)
@@ -37,7 +40,7 @@ class Report:
         if name in declared:
             return True
         remedy = suggest(name, declared) or (f"one of: {', '.join(declared)}" if declared else "none is declared")
-        self.error(path, f"unknown-{word}", f"'{name}'", remedy)
+        self.error(path, f"unknown-{word}", f"there is no {_WORDS.get(word, word)} '{name}'", remedy)
         return False
 
     def _add(  # noqa: PLR0913 - A finding has as many parts.

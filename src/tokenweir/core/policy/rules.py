@@ -23,6 +23,7 @@ _OWN: Final[dict[str, str]] = {
     "special-without-consent": "A special category may leave only under purposes with explicit consent.",
     "always-conditional": "`always` is for classes that are kept without a condition.",
     "unreachable-treatment": "A treatment that can never be the first that matches. (warning)",
+    "subject-token": "The ids of a subject type do not fit the token entry of their class.",
     "small-domain": "The values of a token entry are so few that its tokens can be guessed.",
     # Audiences and streams.
     "never-without-class": "A `never` pattern that covers no class.",
