@@ -298,19 +298,6 @@ def test_only_a_slice_of_a_batch_is_decoded_at_a_time(
     assert "".join(steps) == slices
 
 
-def test_work_ends_after_the_slice_at_which_it_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first records have the outcomes that they always have, at least one slice of them; the others have none."""
-    monkeypatch.setattr(engine, "_SLICE_RECORDS", 2)
-    stream = rig(_POLICY, _SCHEMA)
-    batch = [(stream.bound[0], Record(_encoded(id=f"{number:010}"), None, NOW_MS)) for number in range(5)]
-    lookup = consent_of((), NOW_MS)
-    whole = stream.engine.process(batch, lookup, NOW_MS)
-    answers = iter([False, True])
-
-    assert stream.engine.process(batch, lookup, NOW_MS, enough=lambda: next(answers)) == whole[:4]
-    assert stream.engine.process(batch, lookup, NOW_MS, enough=lambda: True) == whole[:2]
-
-
 def test_a_slice_is_bounded_by_what_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few bytes may stand for many values: 30,000 nulls have three bytes."""
     stream = rig(_POLICY, _SCHEMA)

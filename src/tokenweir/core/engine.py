@@ -126,18 +126,12 @@ class ReferenceEngine:
         return table
 
     def process(
-        self,
-        batch: Sequence[tuple[BoundPlan, Record]],
-        consent: ConsentLookup,
-        now_ms: int,
-        *,
-        enough: Callable[[], bool] | None = None,
+        self, batch: Sequence[tuple[BoundPlan, Record]], consent: ConsentLookup, now_ms: int
     ) -> list[list[Outcome]]:
         """Return for each record, in order, its outcomes in the order of the plan's outputs.
 
         ``consent`` answers from one snapshot, and what it raises comes out as it is; ``now_ms`` is the gateway's clock
-        in milliseconds of the epoch. Where ``enough`` says so, work ends early and only the first records have
-        outcomes, at least one; it is asked after each slice, which costs a fraction of a second whatever is in it.
+        in milliseconds of the epoch.
         """
         states: dict[Subject, SubjectConsent] = {}
 
@@ -156,8 +150,6 @@ class ReferenceEngine:
         try:
             while decided := self._decide_slice(remaining, moment):
                 outcomes += self._finish_slice(decided)
-                if enough is not None and enough():
-                    break
         except _LookupFailedError as failed:
             # That consent cannot be asked is no fault of a record: the whole batch waits.
             raise (failed.__cause__ or failed) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -87,33 +87,18 @@ class Intake:
         return Record(value, work.message.key(), work.timestamp_ms, headers)
 
 
-def run_engine(  # noqa: PLR0913 - a batch and all that its outcomes depend on
-    engine: ReferenceEngine,
-    batch: Sequence[Work],
-    outputs: int,
-    consent: ConsentLookup,
-    *,
-    now_ms: int,
-    enough: Callable[[], bool],
+def run_engine(
+    engine: ReferenceEngine, batch: Sequence[Work], outputs: int, consent: ConsentLookup, now_ms: int
 ) -> list[list[Outcome]]:
-    """Return the outcomes of each record, in order; what was rejected before the engine is rejected for each output.
-
-    Where the engine has had ``enough``, they are those of the first records only.
-    """
+    """Return the outcomes of each record, in order; what was rejected before the engine is rejected for each output."""
     records: list[tuple[BoundPlan, Record]] = [
         (work.plan.bound, work.record) for work in batch if work.plan is not None and work.record is not None
     ]
-    results = iter(engine.process(records, consent, now_ms, enough=enough))
-    outcomes: list[list[Outcome]] = []
-    for work in batch:
-        if work.reason is not None:
-            outcomes.append([Outcome.rejected(work.reason) for _ in range(outputs)])
-            continue
-        found = next(results, None)
-        if found is None:
-            break
-        outcomes.append(found)
-    return outcomes
+    results = iter(engine.process(records, consent, now_ms))
+    return [
+        next(results) if work.reason is None else [Outcome.rejected(work.reason) for _ in range(outputs)]
+        for work in batch
+    ]
 
 
 @dataclass(frozen=True, slots=True)

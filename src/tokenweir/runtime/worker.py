@@ -34,8 +34,6 @@ from tokenweir.telemetry.metrics import TransactionOutcome
 #: Records of one transaction of the reference engine at most: about 0.3 s of work, so that one consent snapshot is
 #: never used for long.
 MAX_BATCH_RECORDS: Final = 2_000
-#: Records that cost much more than others end a transaction early, long before the broker's transaction.timeout.ms.
-MAX_ENGINE_SECONDS: Final = 2.0
 
 _KEEPALIVE_SECONDS: Final = 1.0
 _SHOW_SECONDS: Final = 1.0
@@ -152,8 +150,6 @@ class Worker:
             assignment.idle()
             return
         position, outcomes = decided
-        cut_short = len(outcomes) < len(batch)
-        del batch[len(outcomes) :]
         if not batch:
             self._keep_position(position, group_metadata)
             return
@@ -168,9 +164,6 @@ class Worker:
             return
         assignment.next_offsets.update(offsets)
         self._committed(position)
-        if cut_short:
-            # What the engine did not come to is read again, for a partition that was paused behind it too.
-            assignment.begin()
         self._count(batch, outcomes, started)  # 8
 
     def _decide(self, batch: Sequence[Work]) -> tuple[ConsentPosition, list[list[Outcome]]] | None:
@@ -182,15 +175,8 @@ class Worker:
             with self._store.snapshot() as snapshot:
                 if not assignment.same_store(snapshot):
                     return None
-                deadline = self._seconds() + MAX_ENGINE_SECONDS
-                outcomes = run_engine(
-                    self._engine,
-                    batch,
-                    len(self._delivery.outputs),
-                    snapshot.lookup,
-                    now_ms=self._clock.now_ms(),
-                    enough=lambda: self._seconds() > deadline,
-                )
+                now_ms = self._clock.now_ms()
+                outcomes = run_engine(self._engine, batch, len(self._delivery.outputs), snapshot.lookup, now_ms)
                 return assignment.position(snapshot), outcomes
         except StoreError:
             # The applier knows of it and rebuilds the store; then every partition is taken over again.
