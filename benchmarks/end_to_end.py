@@ -151,7 +151,7 @@ def _measure(bootstrap: str, group: str, process: subprocess.Popen[bytes]) -> fl
     """Return the rate between the first commit that was seen and the last."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     places = [TopicPartition(_SOURCE, number) for number in range(_PARTITIONS)]
-    futures = admin.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
+    futures = admin.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]  # Untyped there.
     end = sum(future.result().offset for future in futures.values())
     deadline = time.monotonic() + _LIMIT_SECONDS
     first: tuple[float, int] | None = None

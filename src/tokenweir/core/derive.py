@@ -190,7 +190,7 @@ class _Avro:
         return ".".join(part for part in (namespace, self._output.audience, short) if part)
 
 
-def _name_of(shape: Any) -> str:  # noqa: ANN401
+def _name_of(shape: Any) -> str:  # noqa: ANN401 - a name or a definition
     return shape if isinstance(shape, str) else f"{shape['namespace']}.{shape['name']}"
 
 
