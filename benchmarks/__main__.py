@@ -1,4 +1,4 @@
-"""Run the benchmarks and print one JSON object: ``python -m benchmarks [transform] [end_to_end]``."""
+"""Run the benchmarks and print one JSON object: ``python -m benchmarks [transform] [cost] [end_to_end]``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import platform
 import sys
 from collections.abc import Callable
 
-from benchmarks import transform
+from benchmarks import cost, transform
 
 
 def main(names: list[str]) -> None:
     """Run the named benchmarks, or all."""
-    known: dict[str, Callable[[], dict[str, object]]] = {"transform": transform.run, "end_to_end": _end_to_end}
+    known: dict[str, Callable[[], dict[str, object]]] = {
+        "transform": transform.run,
+        "cost": cost.run,
+        "end_to_end": _end_to_end,
+    }
     chosen = names or list(known)
     results: dict[str, object] = {
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}

@@ -87,6 +87,7 @@ streams:
     outputs: [{audience: crm, key: subject}, {audience: ads, key: subject}]
 """
 
+_ROOT: Final = Path(__file__).parents[2]
 _CONFIG: Final = """
 version: 1
 kafka:
@@ -163,11 +164,13 @@ class World:
         """Register a version of the source's schema and return its id."""
         return self.registry.register(f"{self.source}-value", json.dumps(schema), "AVRO")
 
-    def send(self, customer: int, count: int = 1, *, partition: int = -1, schema_id: int | None = None) -> None:
+    def send(
+        self, customer: int, count: int = 1, *, partition: int = -1, schema_id: int | None = None, kind: str = "click"
+    ) -> None:
         """Send events of a customer and wait until they are written."""
         for _ in range(count):
             event = {
-                "kind": "click",
+                "kind": kind,
                 "customer_id": f"{customer:010}",
                 "occurred_at": time.time_ns() // 1_000_000,
                 "email": f"someone{customer}@example.com",
@@ -179,6 +182,27 @@ class World:
             frame = b"\0" + struct.pack(">I", self.schema_id if schema_id is None else schema_id)
             self._producer.produce(self.source, frame + data.getvalue(), str(customer).encode(), partition)
         assert self._producer.flush(20) == 0
+
+    def bomb(self, mebibytes: int) -> None:
+        """Write a record of zeros to the first source partition; compressed it is a thousandth of its size."""
+        limit = 2_000_000_000
+        producer = Producer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "message.max.bytes": 1_000_000_000,
+                "compression.type": "gzip",
+                "queue.buffering.max.kbytes": 2_000_000,
+                "message.timeout.ms": 120_000,
+                "batch.size": limit,
+            }
+        )
+        value = b"\0" + struct.pack(">I", self.schema_id) + bytes(mebibytes << 20)
+        failures: list[object] = []
+        producer.produce(
+            self.source, value, None, 0, on_delivery=lambda error, _: failures.append(error) if error else None
+        )
+        assert producer.flush(120) == 0
+        assert not failures, failures
 
     def allow(self, customer: int, *purposes: str) -> None:
         """Write an allow of a minute ago, and wait until it is written."""
@@ -219,9 +243,9 @@ class World:
         consumer.close()
         return records
 
-    def start(self) -> RunningGateway:
+    def start(self, module: str = "tokenweir") -> RunningGateway:
         """Start a gateway and wait until its admin port is open."""
-        return RunningGateway(self)
+        return RunningGateway(self, module)
 
 
 def _read(message: Message) -> Read:
@@ -234,12 +258,13 @@ def _read(message: Message) -> Read:
 class RunningGateway:
     """``tokenweir run`` in a process of its own."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, module: str = "tokenweir") -> None:
         self._world = world
         self._log = (world.directory / "run.log").open("a+b")
         self._begin = self._log.seek(0, os.SEEK_END)
-        command = [sys.executable, "-m", "tokenweir", "run", "--config", str(world.config)]
-        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        command = [sys.executable, "-m", module, "run", "--config", str(world.config)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}
+        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log, env=environment)
         until(lambda: bool(self.events("admin_listening")) or self.process.poll() is not None, self.log)
         self.port = int(self.events("admin_listening")[0]["port"])
 

@@ -528,6 +528,6 @@ def test_limits_hold_for_the_defaults() -> None:
     """Without limits of its own a reader has those of the specification of the gateway."""
     assert Limits() == DEFAULT_LIMITS
     read = reader(schema_of(ITEMS_OF_NULL))
-    assert len(read(bytes.fromhex("c09a0c00"))) == 100_000
+    assert len(read(bytes.fromhex("a08d0600"))) == 50_000
     with pytest.raises(DecodeError):
-        read(bytes.fromhex("c29a0c00"))
+        read(bytes.fromhex("a28d0600"))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from tests.support.engines import avro_decode
 
-from tokenweir.core.deadletter import SCHEMA, DeadLetter
+from tokenweir.core import wire
+from tokenweir.core.deadletter import SCHEMA, DeadLetter, read
 from tokenweir.core.outcome import REASONS, Reason
+from tokenweir.errors import DecodeError
 
 _LETTER = DeadLetter("raw", 3, 42, 1_795_341_600_000, 7, "raw.crm", Reason.VALUE_INVALID, "mail", "d1", "1.0")
 
@@ -38,3 +41,20 @@ def test_every_reason_makes_a_letter_that_a_foreign_library_reads() -> None:
             "policy_digest",
             "gateway_version",
         }
+
+
+def test_every_letter_can_be_read_again() -> None:
+    """A replay finds everything in it that was written."""
+    for reason, (stage, _) in REASONS.items():
+        letter = DeadLetter("raw", 3, 42, 1_795_341_600_000, -1, "raw.crm", reason, "mail", "d1", "1.0")
+        found = read(wire.frame(7, letter.encode()))
+        assert found == (
+            "raw", 3, 42, 1_795_341_600_000, -1, "raw.crm", stage.value, reason.value, "mail", "d1", "1.0"
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [b"", _LETTER.encode(), wire.frame(7, _LETTER.encode()[:-1]), wire.frame(7, b"")])
+def test_what_is_no_letter_is_not_taken_for_one(value: bytes) -> None:
+    """Without its frame, cut short, or empty."""
+    with pytest.raises(DecodeError):
+        read(value)

@@ -475,6 +475,7 @@ _OF_THE_RUNTIME = {
     Reason.SCHEMA_FOREIGN,
     Reason.SCHEMA_REFUSED,
     Reason.SCHEMA_INCOMPATIBLE,
+    Reason.QUARANTINED,
 }
 #: Reasons that tests of their own produce.
 _ELSEWHERE = {Reason.VALUE_INVALID, Reason.OUTPUT_TOO_LARGE, Reason.ENGINE_ERROR}

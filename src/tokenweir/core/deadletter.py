@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from tokenweir.core import avro, avro_codec
+from tokenweir.core import avro, avro_codec, wire
 from tokenweir.core.outcome import REASONS, Reason
 
 #: The Avro schema of dead letters, as it is registered for ``{topic}-value`` of each dead-letter topic.
@@ -34,6 +34,7 @@ SCHEMA: Final = json.dumps(
 )
 
 _WRITE: Final = avro_codec.writer(avro.parse(SCHEMA))
+_READ: Final = avro_codec.reader(avro.parse(SCHEMA))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +69,29 @@ class DeadLetter:
                 self.gateway_version,
             ]
         )
+
+
+class ReadLetter(NamedTuple):
+    """A dead letter as it was read: any version may have written it, so that its reason can be a word that is new."""
+
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    source_timestamp_ms: int
+    schema_id: int
+    output: str
+    stage: str
+    reason: str
+    field_path: str
+    policy_digest: str
+    gateway_version: str
+
+
+def read(value: bytes) -> ReadLetter:
+    """Return the dead letter that a framed record value is.
+
+    Raises:
+        DecodeError: It is none.
+    """
+    _schema_id, datum = wire.unframe(value)
+    return ReadLetter(*_READ(datum))

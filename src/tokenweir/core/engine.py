@@ -8,9 +8,9 @@ that a record contains can end as an exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from tokenweir.core import timestamps
 from tokenweir.core.bound import BoundOutput, BoundPlan, Record
@@ -26,7 +26,7 @@ from tokenweir.core.tokens.specs import TokenSpec
 from tokenweir.core.tokentable import TokenTable
 from tokenweir.errors import DecodeError, InvalidValueError
 
-__all__ = ["BoundOutput", "BoundPlan", "ConsentLookup", "Record", "ReferenceEngine", "totals"]
+__all__ = ["BoundOutput", "BoundPlan", "ConsentLookup", "Record", "ReferenceEngine", "Watch", "totals"]
 
 Value = Any
 ConsentLookup = Callable[[Subject], SubjectConsent]
@@ -36,6 +36,39 @@ _SLICE_RECORDS: Final = 500
 _SLICE_BYTES: Final = 1_000_000
 #: For how many bytes of data an element of an Avro record stands here, as some elements have no byte of their own.
 _ELEMENT_BYTES: Final = 10
+
+
+class Watch(Protocol):
+    """Sees on which records of a batch the engine works, and says when it is to stop.
+
+    Positions count the records of the batch from zero. What is noted before a record ends the process, or never ends
+    itself, tells which record that was.
+    """
+
+    def alone(self, position: int) -> None:
+        """Note that the work from now on is on this record alone."""
+
+    def together(self, first: int, count: int) -> None:
+        """Note that the work from now on is on these records at once."""
+
+    def enough(self) -> bool:
+        """Whether to begin no further record; asked after each."""
+
+
+class _Unwatched:
+    """Nobody looks, and every record of a batch is worked on."""
+
+    def alone(self, position: int) -> None:
+        pass
+
+    def together(self, first: int, count: int) -> None:
+        pass
+
+    def enough(self) -> bool:
+        return False
+
+
+UNWATCHED: Final[Watch] = _Unwatched()
 
 
 class _Moment(NamedTuple):
@@ -126,12 +159,17 @@ class ReferenceEngine:
         return table
 
     def process(
-        self, batch: Sequence[tuple[BoundPlan, Record]], consent: ConsentLookup, now_ms: int
+        self,
+        batch: Sequence[tuple[BoundPlan, Record]],
+        consent: ConsentLookup,
+        now_ms: int,
+        watch: Watch = UNWATCHED,
     ) -> list[list[Outcome]]:
         """Return for each record, in order, its outcomes in the order of the plan's outputs.
 
         ``consent`` answers from one snapshot, and what it raises comes out as it is; ``now_ms`` is the gateway's clock
-        in milliseconds of the epoch.
+        in milliseconds of the epoch. Where ``watch`` says that it is enough, only the first records have outcomes, at
+        least one.
         """
         states: dict[Subject, SubjectConsent] = {}
 
@@ -145,39 +183,50 @@ class ReferenceEngine:
             return found
 
         moment = _Moment(state, now_ms)
-        remaining = iter(batch)
         outcomes: list[list[Outcome]] = []
         try:
-            while decided := self._decide_slice(remaining, moment):
-                outcomes += self._finish_slice(decided)
+            while len(outcomes) < len(batch):
+                decided = self._decide_slice(batch, len(outcomes), moment, watch)
+                # What was decided is finished also when it is enough: it would only have to be decided once more.
+                outcomes += self._finish_slice(decided, len(outcomes), watch)
+                if watch.enough():
+                    break
         except _LookupFailedError as failed:
             # That consent cannot be asked is no fault of a record: the whole batch waits.
             raise (failed.__cause__ or failed) from None
         return outcomes
 
-    def _decide_slice(self, remaining: Iterator[tuple[BoundPlan, Record]], moment: _Moment) -> list[_Decided]:
-        """Decide about the next records, as many as may be decoded at a time; none are left if there are none."""
+    def _decide_slice(
+        self, batch: Sequence[tuple[BoundPlan, Record]], first: int, moment: _Moment, watch: Watch
+    ) -> list[_Decided]:
+        """Decide about the records from ``first`` on, at least one and as many as may be decoded at a time."""
         decided: list[_Decided] = []
         size = 0
-        for bound, record in remaining:
+        for position in range(first, min(first + _SLICE_RECORDS, len(batch))):
+            watch.alone(position)
+            bound, record = batch[position]
             entries = self._decide(bound, record, moment)
             decided.append(_Decided(bound, record, entries))
             if any(isinstance(entry, _Pending) for entry in entries):
                 size += len(record.value or b"") + _ELEMENT_BYTES * bound.elements_read()
-            if size >= _SLICE_BYTES or len(decided) == _SLICE_RECORDS:
+            if size >= _SLICE_BYTES or watch.enough():
                 break
         return decided
 
-    def _finish_slice(self, decided: Sequence[_Decided]) -> list[list[Outcome]]:
+    def _finish_slice(self, decided: Sequence[_Decided], first: int, watch: Watch) -> list[list[Outcome]]:
+        """Make the tokens of these records at once, then treat and encode each."""
+        watch.together(first, len(decided))
         for table in self._tables.values():
             table.resolve()
-        outcomes = [
-            [
-                entry if isinstance(entry, Outcome) else self._finish(bound.outputs[index], record, entry)
-                for index, entry in enumerate(entries)
-            ]
-            for bound, record, entries in decided
-        ]
+        outcomes: list[list[Outcome]] = []
+        for position, (bound, record, entries) in enumerate(decided, first):
+            watch.alone(position)
+            outcomes.append(
+                [
+                    entry if isinstance(entry, Outcome) else self._finish(bound.outputs[index], record, entry)
+                    for index, entry in enumerate(entries)
+                ]
+            )
         for table in self._tables.values():
             table.trim()
         return outcomes

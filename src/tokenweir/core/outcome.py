@@ -63,6 +63,7 @@ class Reason(StrEnum):
     VALUE_INVALID = "value_invalid"
     OUTPUT_TOO_LARGE = "output_too_large"
     ENGINE_ERROR = "engine_error"
+    QUARANTINED = "quarantined"
 
 
 #: The stage at which each reason arises, and its sentence in the documentation.
@@ -93,6 +94,10 @@ REASONS: Final[dict[Reason, tuple[Stage, str]]] = {
     Reason.ENGINE_ERROR: (
         Stage.TREAT,
         "The engine failed on this record; a bug to report with the source coordinates.",
+    ),
+    Reason.QUARANTINED: (
+        Stage.DECODE,
+        "The record ended its process three times: a crash, a hang or too much memory. It was not decoded again.",
     ),
 }
 

@@ -167,7 +167,7 @@ class Limits:
     """What one record may cost before it is rejected."""
 
     depth: int = 64
-    elements: int = 100_000  # what arrays, maps and recursive types hold, with the fields and records in it, together
+    elements: int = 50_000  # what arrays, maps and recursive types hold, with the fields and records in it, together
     bytes: int = 8 * 1024 * 1024
     decimal_bytes: int = 64
     number_characters: int = 512

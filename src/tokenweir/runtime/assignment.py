@@ -6,9 +6,9 @@ under which that partition's last record was decided. That view stands in the me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from confluent_kafka import Message
 
@@ -18,9 +18,20 @@ from tokenweir.adapters.consentreader import ConsentSnapshot, ConsentStoreReader
 from tokenweir.adapters.consumer import GroupConsumer, Partition
 from tokenweir.adapters.freshness import Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault, UnstableOffsetsError
+from tokenweir.adapters.producer import TRANSACTION_TIMEOUT_MS
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.clock import Clock
-from tokenweir.runtime.position import ConsentPosition
+from tokenweir.runtime.offsets import (
+    OffsetState,
+    PartitionOffset,
+    begun,
+    consent_remedy,
+    problems,
+    read_offsets,
+    repair,
+)
+from tokenweir.runtime.position import ConsentPosition, Source
+from tokenweir.runtime.topicwatch import TopicWatch
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import log
 
@@ -40,17 +51,25 @@ class AssignmentSettings:
     max_staleness_seconds: float
 
 
+class Pause(NamedTuple):
+    """Why a partition waits."""
+
+    offset: int
+    schema_id: int
+
+
 class Assignment:
     """The partitions of one worker: those that it reads, and those that it must still take over.
 
     Attributes:
         joined: Whether the group has given this member its partitions, be they none.
+        blocked: Whether a takeover waits for a transaction that the broker should have ended long ago.
         next_offsets: Per partition that is read, the next offset to process.
-        paused: Per partition that waits, the schema id that it waits for.
+        paused: Per partition that waits, where and for which schema id.
         queue: Records that were read and are not processed yet.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts.
         self,
         settings: AssignmentSettings,
         *,
@@ -58,8 +77,20 @@ class Assignment:
         store: ConsentStoreReader,
         freshness: Freshness,
         clock: Clock,
+        topics: TopicWatch | None = None,
     ) -> None:
+        """Put it together.
+
+        Args:
+            settings: What it depends on.
+            admin: Knows what the group has committed.
+            store: The consent state.
+            freshness: Whether that may be used.
+            clock: The time.
+            topics: Watches the topics of the stream; None for a group that begins without a preflight of its own.
+        """
         self._settings = settings
+        self._topics = topics
         self._admin = admin
         self._store = store
         self._freshness = freshness
@@ -68,11 +99,14 @@ class Assignment:
         self._taking: set[Partition] = set()
         self._required: dict[Partition, ConsentPosition] = {}
         self._generation_of_store = -1
+        self._source: Source | None = None
         self._held = False
         self._stale_since: float | None = None
+        self._pending_since: float | None = None
+        self.blocked = False
         self.joined = False
         self.next_offsets: dict[Partition, int] = {}
-        self.paused: dict[Partition, int] = {}
+        self.paused: dict[Partition, Pause] = {}
         self.queue: list[Message] = []
 
     def attach(self, consumer: GroupConsumer) -> None:
@@ -129,9 +163,18 @@ class Assignment:
         self.consumer.read(1, PAUSE_SECONDS)
 
     def resume(self) -> None:
-        """Fetch again if that was stopped."""
+        """Fetch again if that was stopped.
+
+        Raises:
+            RefusedError: a topic of the stream is missing, or the source is another one.
+        """
+        self._look_at_topics()
         if self._held:
             self.begin()
+
+    def _look_at_topics(self) -> None:
+        if self._topics is not None:
+            self._topics.look()
 
     def begin(self) -> None:
         """Fetch from the next offset of every owned partition, whatever was fetched before."""
@@ -192,7 +235,8 @@ class Assignment:
 
     def position(self, snapshot: ConsentSnapshot) -> ConsentPosition:
         """Return the consent position of a snapshot."""
-        return ConsentPosition(snapshot.topic_id, self._settings.policy_digest, dict(enumerate(snapshot.position)))
+        offsets = dict(enumerate(snapshot.position))
+        return ConsentPosition(snapshot.topic_id, self._settings.policy_digest, offsets, self._source)
 
     # Takeover (B2).
 
@@ -211,6 +255,9 @@ class Assignment:
             if not (fault.retriable or isinstance(fault, UnstableOffsetsError)):
                 raise
             starts = None
+            self._note_pending()
+        else:
+            self._note_decided()
         if starts is None or not self._consent_covers(partitions):
             # The read keeps the member in the group and lets a rebalance in; nothing is assigned, so nothing comes.
             self.consumer.read(1, PAUSE_SECONDS)
@@ -223,29 +270,73 @@ class Assignment:
             self.log(Event.PARTITION_RESUMED, topic=topic, partition=number, offset=offset, reason="taken_over")
         return True
 
+    def _note_pending(self) -> None:
+        """Raise an alarm where offsets stay undecided for longer than any transaction may stay open.
+
+        The broker aborts a transaction after its time-out. One that is still there after twice that time hangs, as it
+        was seen with Kafka 4.4.0 when the broker was killed, and only a person can end it.
+        """
+        now = self._clock.monotonic_ns() / 1e9
+        if self._pending_since is None:
+            self._pending_since = now
+        elif not self.blocked and now - self._pending_since > 2 * TRANSACTION_TIMEOUT_MS / 1000:
+            self.blocked = True
+            self.log(Event.OFFSETS_BLOCKED, seconds=now - self._pending_since)
+
+    def _note_decided(self) -> None:
+        if self.blocked and self._pending_since is not None:
+            self.log(Event.OFFSETS_DECIDED, seconds=self._clock.monotonic_ns() / 1e9 - self._pending_since)
+        self._pending_since = None
+        self.blocked = False
+
     def _starts(self, partitions: list[Partition]) -> Mapping[Partition, int]:
         """Return where each partition begins, and note the consent that it needs."""
+        self._look_at_topics()
         committed = self.consumer.committed(partitions, timeout_seconds=_COMMITTED_SECONDS)
+        places = self._places({topic for topic, _ in partitions})
         starts: dict[Partition, int] = {}
         for partition in partitions:
             offset, metadata = committed[partition]
-            starts[partition] = self._start_of_new(partition) if offset is None else offset
+            place = places.get(partition)
+            if place is None:
+                raise KafkaFault("read committed offsets", "_WAIT_CACHE", "a partition is just added", retriable=True)
+            starts[partition] = self._start_of_new(place) if offset is None else offset
             if partition not in self._required:
                 self._required[partition] = self._required_position(metadata)
         return starts
 
-    def _start_of_new(self, partition: Partition) -> int:
+    def _places(self, topics: Iterable[str]) -> dict[Partition, PartitionOffset]:
+        """Return what the group has committed for all partitions of a topic, and note how many it has begun.
+
+        Raises:
+            RefusedError: Records would be repeated or skipped by going on from there.
+        """
+        places: list[PartitionOffset] = []
+        for topic in topics:
+            description = self._admin.describe_topic(topic)
+            found = read_offsets(self._admin, self._settings.group, description)
+            self._source = Source(description.topic_id, begun(found))
+            places += found
+        unfit = [place for place in places if place.state is OffsetState.LOST]
+        if unfit and self._topics is not None:
+            raise RefusedError(f"{problems(unfit)}; {self._repair(unfit)}")
+        return {(place.topic, place.partition): place for place in places}
+
+    def _start_of_new(self, place: PartitionOffset) -> int:
         """A partition without offset begins at its beginning if it is new to the group, and is refused otherwise."""
-        topic, number = partition
-        every = range(self._admin.describe_topic(topic).partitions)
-        committed = self._admin.committed(self._settings.group, topic, every)
-        known = [other for other, found in committed.items() if found.offset is not None]
-        if known and number < max(known):
-            raise RefusedError(
-                f"{topic}-{number} has no committed offset in group {self._settings.group}, though others have: "
-                "set it with kafka-consumer-groups.sh --reset-offsets before starting again"
-            )
-        return self._admin.low_watermarks(topic, [number])[number]
+        if place.state in {OffsetState.OK, OffsetState.UNSTABLE}:
+            raise KafkaFault("read committed offsets", "_WAIT_COORD", "they are being written", retriable=True)
+        # The preflight has committed where a stream's group begins: one that has begun nothing has lost everything.
+        has_begun = self._topics is None or (self._source is not None and self._source.partitions > 0)
+        if place.state is OffsetState.NEW and has_begun:
+            return place.low
+        raise RefusedError(
+            f"{place.topic}-{place.partition} has no committed offset in group {self._settings.group}, though it is "
+            f"not new: it was deleted, or the topic was deleted and created again; {self._repair([place])}"
+        )
+
+    def _repair(self, unfit: Sequence[PartitionOffset]) -> str:
+        return repair(self._settings.stream, [place.partition for place in unfit])
 
     def _required_position(self, metadata: str) -> ConsentPosition:
         """Return the consent under which a partition was last decided; without one, all that there is now."""
@@ -269,9 +360,10 @@ class Assignment:
         for partition in partitions:
             required = self._required[partition]
             if required.topic_id != position.topic_id:
+                topic = self._settings.consent_topic
                 raise RefusedError(
-                    f"the consent topic {self._settings.consent_topic} is not the one under which group "
-                    f"{self._settings.group} last ran: it was deleted and created again"
+                    f"the consent topic {topic} is not the one under which group {self._settings.group} last ran; "
+                    f"{consent_remedy(self._settings.stream, topic, required, position)}"
                 )
             if not position.covers(required.offsets):
                 return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 from confluent_kafka import Message
 
@@ -12,12 +12,17 @@ from tokenweir.adapters.consumer import Partition
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.core import wire
 from tokenweir.core.deadletter import DeadLetter
-from tokenweir.core.engine import BoundPlan, ConsentLookup, Record, ReferenceEngine
+from tokenweir.core.engine import ConsentLookup, Record, ReferenceEngine, Watch
 from tokenweir.core.outcome import Fate, Outcome, Reason
 from tokenweir.core.planning import NO_ID
 from tokenweir.errors import DecodeError
 from tokenweir.runtime.clock import Clock
 from tokenweir.runtime.plans import PlanCache, ReadyPlan, RefusedPlan
+from tokenweir.runtime.status import Phase, Place, StatusWriter
+
+#: Records that cost much more than others end a transaction early: after this time no further one is decided, and to
+#: finish what was decided takes about as long again. That is far below the broker's transaction.timeout.ms.
+MAX_ENGINE_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -37,6 +42,10 @@ class Work:
     def waits(self) -> bool:
         """Whether nothing is known about its schema yet."""
         return self.plan is None and self.reason is None
+
+    def reject(self, reason: Reason) -> None:
+        """Keep the record from the engine, whatever is known of it."""
+        self.reason, self.plan, self.record = reason, None, None
 
 
 class Intake:
@@ -87,18 +96,66 @@ class Intake:
         return Record(value, work.message.key(), work.timestamp_ms, headers)
 
 
-def run_engine(
-    engine: ReferenceEngine, batch: Sequence[Work], outputs: int, consent: ConsentLookup, now_ms: int
+class BatchWatch(Watch):
+    """Marks in the life signs on which records the engine works, and ends a batch that takes too long."""
+
+    def __init__(self, status: StatusWriter, clock: Clock) -> None:
+        self._status = status
+        self._clock = clock
+        self._deadline_ns = 0
+
+    def begin(self, batch: Sequence[Work]) -> None:
+        """Say which records the engine is given next; those that were rejected before it are not among them."""
+        self._deadline_ns = self._clock.monotonic_ns() + int(MAX_ENGINE_SECONDS * 1e9)
+        self._status.batch([Place(work.partition[1], work.offset) for work in batch])
+        self._status.records(0, 0)
+        self._status.phase(Phase.ENGINE)
+
+    def end(self) -> None:
+        """Say that the engine is done."""
+        self._status.phase(Phase.OTHER)
+
+    def alone(self, position: int) -> None:
+        """Mark one record of the batch."""
+        self._status.records(position, 1)
+
+    def together(self, first: int, count: int) -> None:
+        """Mark several records of the batch."""
+        self._status.records(first, count)
+
+    def enough(self) -> bool:
+        """Whether the time of a batch is up."""
+        return self._clock.monotonic_ns() > self._deadline_ns
+
+
+def run_engine(  # noqa: PLR0913, PLR0917 - a batch and all that its outcomes depend on
+    engine: ReferenceEngine,
+    batch: Sequence[Work],
+    outputs: int,
+    consent: ConsentLookup,
+    now_ms: int,
+    watch: BatchWatch,
 ) -> list[list[Outcome]]:
-    """Return the outcomes of each record, in order; what was rejected before the engine is rejected for each output."""
-    records: list[tuple[BoundPlan, Record]] = [
-        (work.plan.bound, work.record) for work in batch if work.plan is not None and work.record is not None
+    """Return the outcomes of the first records of a batch, in order: of all, unless the time was up.
+
+    What was rejected before the engine is rejected for each output. If an exception ends this, the marks stay: it may
+    be the end of the process, and who handles it otherwise takes them away.
+    """
+    decidable = [
+        (work, work.plan.bound, work.record) for work in batch if work.plan is not None and work.record is not None
     ]
-    results = iter(engine.process(records, consent, now_ms))
-    return [
-        next(results) if work.reason is None else [Outcome.rejected(work.reason) for _ in range(outputs)]
-        for work in batch
-    ]
+    watch.begin([work for work, _, _ in decidable])
+    results = iter(engine.process([(bound, record) for _, bound, record in decidable], consent, now_ms, watch))
+    watch.end()
+    outcomes: list[list[Outcome]] = []
+    for work in batch:
+        if work.reason is not None:
+            outcomes.append([Outcome.rejected(work.reason) for _ in range(outputs)])
+        elif (found := next(results, None)) is not None:
+            outcomes.append(found)
+        else:
+            break
+    return outcomes
 
 
 @dataclass(frozen=True, slots=True)

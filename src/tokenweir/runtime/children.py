@@ -29,7 +29,8 @@ from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.keysource import describe_keyset
 from tokenweir.adapters.producer import TransactionalProducer
-from tokenweir.adapters.registry import CachingRegistry, Registry
+from tokenweir.adapters.registry import Registry
+from tokenweir.adapters.schemacache import SchemaChangedError
 from tokenweir.core import deadletter
 from tokenweir.core.compiler import domain_of
 from tokenweir.core.engine import ReferenceEngine
@@ -44,11 +45,17 @@ from tokenweir.runtime.assignment import Assignment, AssignmentSettings
 from tokenweir.runtime.batch import Delivery, Intake
 from tokenweir.runtime.clock import SystemClock
 from tokenweir.runtime.gateway import Gateway, keyset_path
-from tokenweir.runtime.hardening import protect_memory
+from tokenweir.runtime.hardening import limit_memory, protect_memory
 from tokenweir.runtime.plans import PlanCache, logged_id, register_derived
-from tokenweir.runtime.sources import open_registry, plan_known
+from tokenweir.runtime.quarantine import Suspects
+from tokenweir.runtime.replaychild import ReplayOrder, ReplayParts, new_ledger, run_replay
+from tokenweir.runtime.replayintake import ReplayTally
+from tokenweir.runtime.schemawatch import SchemaWatch
+from tokenweir.runtime.sources import pinned_registry, plan_known
+from tokenweir.runtime.starts import set_starts
 from tokenweir.runtime.status import ChildState, StatusWriter
 from tokenweir.runtime.tally import Tally
+from tokenweir.runtime.topicwatch import TopicWatch
 from tokenweir.runtime.worker import Worker, WorkerSettings, is_fenced
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.events import Event
@@ -59,6 +66,10 @@ _PR_SET_PDEATHSIG: Final = 1
 
 #: librdkafka's default of message.max.bytes.
 _CLIENT_MAX_BYTES: Final = 1_000_000
+#: About ten times what a worker needs under full load, and less than one fetched batch may unpack to.
+_MAX_CHILD_BYTES: Final = 1 << 30
+#: Kinds of errors that say nothing about the schema that was asked for.
+_SAYS_NOTHING: Final = frozenset({"unavailable", "timeout", "denied", "malformed"})
 #: More than the header of a record batch (61 bytes) and the lengths inside of a record (Kafka protocol, version 2).
 _BATCH_BYTES: Final = 256
 
@@ -70,6 +81,7 @@ class ExitCode(IntEnum):
     CRASHED = 1
     REFUSED = 3  # the whole gateway stops: it would not be safe, or cannot help, to start again
     FENCED = 4  # another process has this slot: it is not started again
+    EXHAUSTED = 5  # it had no memory left
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,7 @@ class ChildSpec:
     stream: str = ""
     slot: int = 0
     parent: int = 0
+    replay: ReplayOrder | None = None
 
     @property
     def name(self) -> str:
@@ -107,6 +120,7 @@ def main() -> int:
         "preflight": _preflight,
         "applier": _applier,
         "worker": _worker,
+        "replay": _replay,
     }
     with crash_guard(ExitCode.CRASHED):
         try:
@@ -122,9 +136,21 @@ def main() -> int:
             log(Event.KAFKA_FAULT, error=fault, code=fault.code, stream=spec.stream, slot=spec.slot)
             return ExitCode.CRASHED
         except RegistryError as error:
-            log(Event.REGISTRY_FAILED, error=error, kind=error.kind, stream=spec.stream)
-            return ExitCode.CRASHED
+            return _registry_error(spec, error)
+        except MemoryError as error:
+            log(Event.EXCEPTION_RAISED, error=error, stream=spec.stream, slot=spec.slot)
+            return ExitCode.EXHAUSTED
     return ExitCode.DONE
+
+
+def _registry_error(spec: ChildSpec, error: RegistryError) -> ExitCode:
+    """Tell of an error that ends this child; only a schema that has changed stops the gateway."""
+    if not isinstance(error, SchemaChangedError):
+        log(Event.REGISTRY_FAILED, error=error, kind=error.kind, stream=spec.stream)
+        return ExitCode.CRASHED
+    log(Event.SCHEMA_CHANGED, stream=spec.stream or None, schema_id=error.schema_id)
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201 - for the person who starts it
+    return ExitCode.REFUSED
 
 
 def harden(parent: int) -> None:
@@ -136,22 +162,20 @@ def harden(parent: int) -> None:
         raise SystemExit(ExitCode.CRASHED)
 
 
-def _registry(gateway: Gateway) -> Registry:
-    # What was not found is remembered by the plans, which ask again every second before they reject anything.
-    return CachingRegistry(open_registry(gateway.config), time.monotonic, negative_seconds=0)
-
-
 def _preflight(spec: ChildSpec, _stop: threading.Event) -> None:
     gateway = spec.gateway
     admin = Admin(gateway.config.kafka.client_properties())
-    registry = _registry(gateway)
+    registry = pinned_registry(gateway.config)
     preflight.require(preflight.checks(gateway, admin, registry))
+    if registry.answered_from_files:
+        print(f"warning: {preflight.REGISTRY_SILENT}", file=sys.stderr)  # noqa: T201 - as above
     loaded = gateway.policy()
     for stream in loaded.policy.streams:
-        preflight.set_starts(gateway, admin, loaded, stream)
+        set_starts(gateway, admin, loaded, stream)
 
 
 def _applier(spec: ChildSpec, stop: threading.Event) -> None:
+    limit_memory(_MAX_CHILD_BYTES)
     gateway = spec.gateway
     id_key, mac_key = gateway.keyset().consent_store_keys()
     status = StatusWriter(spec.status_file)
@@ -179,12 +203,13 @@ def _applier(spec: ChildSpec, stop: threading.Event) -> None:
 
 
 def _worker(spec: ChildSpec, stop: threading.Event) -> None:
+    limit_memory(_MAX_CHILD_BYTES)
     gateway, stream = spec.gateway, spec.stream
     config = gateway.config
     loaded = gateway.policy()
     keyset = gateway.keyset()
-    registry = _registry(gateway)
     found = loaded.policy.streams[stream]
+    registry = pinned_registry(config, stream, found.source.topic)
     audiences = [output.audience for output in found.outputs]
     status = StatusWriter(spec.status_file)
     slot = SlotWriter(
@@ -218,6 +243,13 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
         store=store,
         freshness=Freshness(config.state.directory / FILE_NAME, boot_id()),
         clock=clock,
+        topics=TopicWatch(
+            admin,
+            clock,
+            stream=stream,
+            source=found.source.topic,
+            written=[*gateway.output_topics(loaded, stream), gateway.dead_letter_topic(found.source.topic)],
+        ),
     )
     worker = Worker(
         WorkerSettings(
@@ -240,11 +272,54 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
             policy_digest=loaded.digest,
             version=__version__,
         ),
+        suspects=Suspects(config.state.directory, stream, spec.slot),
         tally=tally,
         clock=clock,
     )
+    watch = SchemaWatch(registry, plans.planned_ids, stop)
+    watch.start()
     _calm_collector()
     worker.run(stop.is_set)
+    watch.raise_if_changed()
+
+
+def _replay(spec: ChildSpec, stop: threading.Event) -> None:
+    """Replay dead letters; everything that a worker of the stream needs must be fit for it too."""
+    limit_memory(_MAX_CHILD_BYTES)
+    if spec.replay is None:
+        raise ValueError("a replay needs an order")
+    gateway, stream = spec.gateway, spec.stream
+    loaded, keyset = gateway.policy(), gateway.keyset()
+    source_topic = loaded.policy.streams[stream].source.topic
+    status = StatusWriter(spec.status_file)
+    tally = ReplayTally(status, new_ledger(stream, source_topic, spec.replay))
+    properties = gateway.config.kafka.client_properties()
+    admin = Admin(properties)
+    preflight.require(preflight.checks(gateway, admin, pinned_registry(gateway.config)))
+    tally.heartbeat()
+    registry = pinned_registry(gateway.config, stream, source_topic)
+    engine = ReferenceEngine(
+        loaded.policy,
+        keyset,
+        max_output_bytes=_max_output_bytes(admin, properties, gateway.output_topics(loaded, stream)),
+        on_fault=lambda error: log(Event.ENGINE_FAILED, error=error, stream=stream),
+    )
+    plans, outputs = _plans(gateway, loaded, registry, engine=engine, stream=stream, tally=tally)
+    parts = ReplayParts(
+        gateway=gateway,
+        loaded=loaded,
+        stream=stream,
+        keyset=keyset,
+        properties=properties,
+        admin=admin,
+        engine=engine,
+        plans=plans,
+        outputs=tuple(outputs),
+        dead_letter_schema_id=_dead_letter_id(gateway, registry, source_topic),
+        tally=tally,
+    )
+    _calm_collector()
+    run_replay(parts, spec.replay, stop.is_set)
 
 
 def _max_output_bytes(admin: Admin, properties: Mapping[str, PropertyValue], topics: Iterable[str]) -> int:
@@ -300,6 +375,8 @@ def _plans(  # noqa: PLR0913 - what plans are made from
         except SchemaError as error:
             plans.refuse(version.source.id, Reason.SCHEMA_REFUSED, error.path)
         except RegistryError as error:
+            if error.kind in _SAYS_NOTHING:
+                continue  # Its records pause their partition until the registry answers; those of others flow.
             if error.kind != "incompatible":
                 raise
             plans.refuse(version.source.id, Reason.SCHEMA_INCOMPATIBLE)

@@ -22,3 +22,16 @@ def protect_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def limit_memory(limit_bytes: int) -> None:
+    """Let the process have so much memory of its own and no more (setrlimit(2), RLIMIT_DATA).
+
+    Mapped files do not count, and so the consent store does not. Beyond the limit Python raises MemoryError, and
+    librdkafka, for example with a batch that unpacks to a hundred times its size, ends the process instead of the node.
+    """
+    if sys.platform != "linux":
+        return
+    import resource  # noqa: PLC0415 - it is not on every platform.
+
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))

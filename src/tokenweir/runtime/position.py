@@ -1,25 +1,46 @@
-"""The consent position in the metadata of committed offsets: ``tw1;<topic-id>;<policy-digest>;<k>:<offset>,…``.
+"""The consent position in the metadata of committed offsets.
 
-Whoever takes a partition over learns from it how much consent was applied when its last record was decided.
+``tw1;<consent topic id>;<policy digest>;<k>:<offset>,…;<source topic id>:<partitions>``. Whoever takes a partition over
+learns from it how much consent was applied when its last record was decided, and to which topic the offset belongs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 PREFIX: Final = "tw1"
 MAX_BYTES: Final = 4095
 
 
+class Source(NamedTuple):
+    """What an offset belongs to.
+
+    Attributes:
+        topic_id: The id of the source topic, which no later topic of the same name has.
+        partitions: How many partitions the group had begun; one without an offset is new from this number on.
+    """
+
+    topic_id: str
+    partitions: int
+
+
 @dataclass(frozen=True, slots=True)
 class ConsentPosition:
-    """Next offset to apply per partition of one incarnation of the consent topic, under one policy."""
+    """Next offset to apply per partition of one incarnation of the consent topic, under one policy.
+
+    Attributes:
+        topic_id: The id of the consent topic.
+        policy_digest: The policy under which records were decided.
+        offsets: By partition of the consent topic, the next offset to apply.
+        source: What the committed offset belongs to; None where that was not written.
+    """
 
     topic_id: str
     policy_digest: str
     offsets: Mapping[int, int]
+    source: Source | None = None
 
     def encode(self) -> str:
         """Return the metadata text.
@@ -29,6 +50,8 @@ class ConsentPosition:
         """
         offsets = ",".join(f"{partition}:{offset}" for partition, offset in sorted(self.offsets.items()))
         text = f"{PREFIX};{self.topic_id};{self.policy_digest};{offsets}"
+        if self.source is not None:
+            text += f";{self.source.topic_id}:{self.source.partitions}"
         if len(text) > MAX_BYTES:
             raise ValueError("the consent position does not fit the offset metadata; use fewer consent partitions")
         return text
@@ -37,7 +60,7 @@ class ConsentPosition:
     def parse(cls, text: str) -> ConsentPosition | None:
         """Return the position that a metadata text holds, or None where it is missing or was written by others."""
         parts = text.split(";")
-        if len(parts) != 4 or parts[0] != PREFIX:
+        if len(parts) not in {4, 5} or parts[0] != PREFIX:
             return None
         offsets: dict[int, int] = {}
         for entry in parts[3].split(",") if parts[3] else []:
@@ -45,7 +68,10 @@ class ConsentPosition:
             if not (partition.isdecimal() and offset.isdecimal()):
                 return None
             offsets[int(partition)] = int(offset)
-        return cls(parts[1], parts[2], offsets)
+        if len(parts) == 4:
+            return cls(parts[1], parts[2], offsets)
+        source_id, _, partitions = parts[4].partition(":")
+        return cls(parts[1], parts[2], offsets, Source(source_id, int(partitions))) if partitions.isdecimal() else None
 
     def covers(self, required: Mapping[int, int]) -> bool:
         """Return whether this position is at or past ``required`` in every component."""

@@ -22,9 +22,10 @@ from tokenweir.adapters.consentstore import boot_id
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.errors import RefusedError
+from tokenweir.runtime.casualties import Casualties, Verdict
 from tokenweir.runtime.children import ChildSpec, ExitCode
 from tokenweir.runtime.gateway import Gateway
-from tokenweir.runtime.status import ChildState, read_sign
+from tokenweir.runtime.status import ChildState, Phase, Sign, read_sign
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.collector import metrics_registry
 from tokenweir.telemetry.events import Event
@@ -40,6 +41,10 @@ _MAX_BACKOFF_SECONDS: Final = 10.0
 _SETTLED_SECONDS: Final = 30.0
 #: Longer than any call to a broker that is bounded, and than transaction.timeout.ms.
 _HUNG_SECONDS: Final = 60.0
+#: Hundred times what the costliest record takes.
+_HUNG_RECORD_SECONDS: Final = 30.0
+#: Who sends these wants an end, and not because of what is being read.
+_KILLED_FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 #: The watch turns five times a second; this long without a turn, and nobody watches the children any more.
 _LIVE_SECONDS: Final = 10.0
 
@@ -53,6 +58,7 @@ class _Child:
     started_at: float = 0.0
     start_at: float = 0.0
     deaths: int = 0
+    killed: bool = False
     down: bool = False
 
 
@@ -66,6 +72,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._was_ready = False
         self._children: list[_Child] = []
+        self._casualties = Casualties(gateway.config.state.directory, self._loaded.policy.streams)
         self._freshness = Freshness(gateway.config.state.directory / FILE_NAME, boot_id())
         self._turned_at = time.monotonic()
 
@@ -131,7 +138,11 @@ class Supervisor:
         section = self._gateway.config.admin
         probes = Probes(
             live={"loop": self._live},
-            ready={"workers": self._workers_ready, "consent": self._consent_ready},
+            ready={
+                "workers": self._workers_ready,
+                "offsets": self._offsets_decided,
+                "consent": self._consent_ready,
+            },
             started={"ready_once": self._ready_once},
         )
         registry = metrics_registry(self._gateway.slots_directory)
@@ -148,14 +159,15 @@ class Supervisor:
         return min((state for state in states if state is not None), default=None) if None not in states else None
 
     def _state(self, child: _Child) -> ChildState | None:
-        process = child.process
-        sign = read_sign(child.spec.status_file)
-        if process is None or sign is None or sign.pid != process.pid:
-            return None
-        return sign.state
+        sign = self._sign(child)
+        return None if sign is None else sign.state
 
     def _workers_ready(self) -> bool:
         return self._state_of("worker") is ChildState.RUNNING
+
+    def _offsets_decided(self) -> bool:
+        """Whether no worker waits for a transaction that should have been decided long ago."""
+        return all(self._state(child) is not ChildState.BLOCKED for child in self._children)
 
     def _ready_once(self) -> bool:
         self._was_ready = self._was_ready or (self._workers_ready() and self._consent_ready())
@@ -194,6 +206,9 @@ class Supervisor:
             for number in range(self._gateway.config.gateway.workers)
         ]
         children = [_Child(spec) for spec in specs]
+        for spec in specs:
+            if spec.kind == "worker":
+                self._casualties.died_with_the_supervisor(spec.stream, spec.slot, spec.status_file)
         for child in children:
             self._start(child)
         self._children = children
@@ -207,7 +222,7 @@ class Supervisor:
                 process.stdin.close()
             except BrokenPipeError:
                 pass  # It died at once; the watch will see it.
-        child.process, child.started_at = process, time.monotonic()
+        child.process, child.started_at, child.killed = process, time.monotonic(), False
         log(Event.PROCESS_STARTED, kind=spec.kind, stream=spec.stream, slot=spec.slot, pid=process.pid)
 
     def _watch(self, slot: SlotWriter) -> int:
@@ -222,6 +237,8 @@ class Supervisor:
                             slot.add(slot.index(metrics.WORKER_RESTARTS, child.spec.stream))
                     continue
                 self._kill_if_hung(child)
+                if child.spec.kind == "worker":
+                    self._casualties.settle(child.spec.stream, child.spec.slot)
                 code = child.process.poll()
                 if code is not None and self._died(child, code) == ExitCode.REFUSED:
                     return ExitCode.REFUSED
@@ -232,34 +249,36 @@ class Supervisor:
         return ExitCode.DONE
 
     def _kill_if_hung(self, child: _Child) -> None:
-        sign = read_sign(child.spec.status_file)
-        if child.process is None or sign is None or sign.pid != child.process.pid:
+        sign = self._sign(child)
+        if child.process is None or sign is None or child.killed:
             return
         silent_seconds = (time.monotonic_ns() - sign.heartbeat_ns) / 1e9
-        if silent_seconds > _HUNG_SECONDS:
+        if silent_seconds > (_HUNG_RECORD_SECONDS if sign.phase is Phase.ENGINE else _HUNG_SECONDS):
             child.process.kill()
+            child.killed = True
             log(
                 Event.PROCESS_KILLED,
                 kind=child.spec.kind,
                 stream=child.spec.stream,
                 slot=child.spec.slot,
+                phase=sign.phase.name.lower(),
                 seconds=silent_seconds,
             )
+
+    def _sign(self, child: _Child) -> Sign | None:
+        """Return the life signs of a child's process, None where it has given none."""
+        sign = read_sign(child.spec.status_file)
+        return sign if sign is not None and child.process is not None and sign.pid == child.process.pid else None
 
     def _died(self, child: _Child, code: int) -> int:
         """Note a death; return the child's exit code, or REFUSED where the gateway must stop."""
         spec = child.spec
         now = time.monotonic()
         child.deaths = 1 if now - child.started_at > _SETTLED_SECONDS else child.deaths + 1
+        sign = self._sign(child)
         child.process = None
-        log(
-            Event.PROCESS_DIED,
-            kind=spec.kind,
-            stream=spec.stream,
-            slot=spec.slot,
-            exit_code=code if code >= 0 else None,
-            signal=-code if code < 0 else None,
-        )
+        verdict = self._verdict(spec, sign, code)
+        self._tell_death(spec, sign, code, verdict)
         self._forget_gauges(spec)
         if code == ExitCode.REFUSED:
             return code
@@ -267,6 +286,20 @@ class Supervisor:
             child.down = True
             log(Event.WORKER_FENCED, kind=spec.kind, stream=spec.stream, slot=spec.slot)
             return code
+        if verdict.stops:
+            child.down = True
+            log(
+                Event.SLOT_STOPPED,
+                kind=spec.kind,
+                stream=spec.stream,
+                slot=spec.slot,
+                phase=Phase.POLL.name.lower(),
+                attempts=verdict.poll_crashes,
+            )
+            return code
+        if verdict.records:
+            # Each such death brings the quarantine of a record nearer, so that to wait would only hold the others up.
+            child.deaths = 1
         pause = min(_FIRST_BACKOFF_SECONDS * 2 ** (child.deaths - 1), _MAX_BACKOFF_SECONDS)
         child.start_at = now + pause
         log(
@@ -278,6 +311,34 @@ class Supervisor:
             seconds=pause,
         )
         return code
+
+    def _verdict(self, spec: ChildSpec, sign: Sign | None, code: int) -> Verdict:
+        """Count what the death of a worker says of its records, before anything else that might fail."""
+        if spec.kind != "worker" or code in (ExitCode.DONE, ExitCode.REFUSED, ExitCode.FENCED):
+            return Verdict()
+        crashed = code == ExitCode.EXHAUSTED or (code < 0 and -code not in _KILLED_FROM_OUTSIDE)
+        try:
+            return self._casualties.died(spec.stream, spec.slot, sign, crashed=crashed)
+        except OSError as error:
+            # A full disk: the record is tried again, and counted once there is room.
+            log(Event.EXCEPTION_RAISED, error=error, kind=spec.kind, stream=spec.stream, slot=spec.slot)
+            return Verdict()
+
+    def _tell_death(self, spec: ChildSpec, sign: Sign | None, code: int, verdict: Verdict) -> None:
+        """Log a death, with the record if it was one alone."""
+        place = verdict.records[0] if len(verdict.records) == 1 else None
+        log(
+            Event.PROCESS_DIED,
+            kind=spec.kind,
+            stream=spec.stream,
+            slot=spec.slot,
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            phase=sign.phase.name.lower() if sign is not None and spec.kind == "worker" else None,
+            topic=None if place is None else self._loaded.policy.streams[spec.stream].source.topic,
+            partition=None if place is None else place.partition,
+            offset=None if place is None else place.offset,
+        )
 
     def _forget_gauges(self, spec: ChildSpec) -> None:
         kind = f"{spec.kind}-{spec.stream}" if spec.stream else spec.kind

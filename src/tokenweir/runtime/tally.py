@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from tokenweir.core.outcome import Outcome
+from tokenweir.core.outcome import Outcome, Reason
 from tokenweir.runtime.status import ChildState, StatusWriter
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.metrics import TransactionOutcome
@@ -40,6 +40,11 @@ class Tally:
         """Say how far the worker has come."""
         self._status.state(state)
 
+    @property
+    def status(self) -> StatusWriter:
+        """The life signs, for what marks the worker's progress in more detail."""
+        return self._status
+
     def committed(
         self,
         *,
@@ -67,6 +72,8 @@ class Tally:
             slot.add(slot.index(metrics.REJECTIONS, stream, reason), count)
         for (audience, treatment), count in fields.items():
             slot.add(slot.index(metrics.FIELDS, stream, audience, treatment), count)
+        quarantined = sum(any(outcome.reason is Reason.QUARANTINED for outcome in entries) for entries in outcomes)
+        slot.add(slot.index(metrics.QUARANTINED, stream), quarantined)
         slot.observe(slot.index(metrics.BATCH_DURATION), duration_seconds)
         ages = Counter(max(now_ms - timestamp_ms, 0) // 100 for timestamp_ms in timestamps_ms)
         for tenths, count in ages.items():

@@ -19,21 +19,18 @@ from tokenweir.adapters.consumer import GroupConsumer, Partition
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.producer import OffsetToCommit, TransactionalProducer
 from tokenweir.core.engine import ReferenceEngine
-from tokenweir.core.outcome import Outcome
+from tokenweir.core.outcome import Outcome, Reason
 from tokenweir.errors import RefusedError
-from tokenweir.runtime.assignment import Assignment
-from tokenweir.runtime.batch import Delivery, Intake, Work, offsets_after, run_engine
+from tokenweir.runtime.assignment import Assignment, Pause
+from tokenweir.runtime.batch import BatchWatch, Delivery, Intake, Work, offsets_after, run_engine
 from tokenweir.runtime.clock import Clock
 from tokenweir.runtime.plans import PlanCache
 from tokenweir.runtime.position import ConsentPosition
-from tokenweir.runtime.status import ChildState
+from tokenweir.runtime.quarantine import MAX_ATTEMPTS, Suspects
+from tokenweir.runtime.status import MAX_BATCH_RECORDS, ChildState, Phase, Place
 from tokenweir.runtime.tally import Tally
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.metrics import TransactionOutcome
-
-#: Records of one transaction of the reference engine at most: about 0.3 s of work, so that one consent snapshot is
-#: never used for long.
-MAX_BATCH_RECORDS: Final = 2_000
 
 _KEEPALIVE_SECONDS: Final = 1.0
 _SHOW_SECONDS: Final = 1.0
@@ -44,6 +41,10 @@ _FENCED: Final = frozenset({"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCE
 def is_fenced(fault: KafkaFault) -> bool:
     """Return whether another producer has taken the transactional id."""
     return fault.code in _FENCED
+
+
+def _place(message: Message) -> tuple[Partition, int]:
+    return (message.topic() or "", message.partition() or 0), message.offset() or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Worker:
         plans: PlanCache,
         intake: Intake,
         delivery: Delivery,
+        suspects: Suspects,
         tally: Tally,
         clock: Clock,
     ) -> None:
@@ -87,7 +89,9 @@ class Worker:
         self._plans = plans
         self._intake = intake
         self._delivery = delivery
+        self._suspects = suspects
         self._tally = tally
+        self._watch = BatchWatch(tally.status, clock)
         self._clock = clock
         self._committed_position: ConsentPosition | None = None
         self._last_commit = 0.0
@@ -117,9 +121,10 @@ class Worker:
         """Do the one thing that is due: take over, wait for consent, or run a transaction."""
         assignment = self._assignment
         if assignment.taking:
-            self._tally.state(ChildState.WAITING)
+            self._tally.state(ChildState.BLOCKED if assignment.blocked else ChildState.WAITING)
             if assignment.take_over():
                 self._last_commit = 0.0
+                self._suspects.refresh({number: offset for (_, number), offset in assignment.next_offsets.items()})
         elif not assignment.consent_usable():
             self._tally.state(ChildState.WAITING)
             assignment.idle()
@@ -150,6 +155,8 @@ class Worker:
             assignment.idle()
             return
         position, outcomes = decided
+        self._put_back([work.message for work in batch[len(outcomes) :]])
+        del batch[len(outcomes) :]
         if not batch:
             self._keep_position(position, group_metadata)
             return
@@ -163,6 +170,7 @@ class Worker:
             self._recover(fault)
             return
         assignment.next_offsets.update(offsets)
+        self._tally.status.committed()
         self._committed(position)
         self._count(batch, outcomes, started)  # 8
 
@@ -176,21 +184,25 @@ class Worker:
                 if not assignment.same_store(snapshot):
                     return None
                 now_ms = self._clock.now_ms()
-                outcomes = run_engine(self._engine, batch, len(self._delivery.outputs), snapshot.lookup, now_ms)
+                outputs = len(self._delivery.outputs)
+                outcomes = run_engine(self._engine, batch, outputs, snapshot.lookup, now_ms, self._watch)
                 return assignment.position(snapshot), outcomes
         except StoreError:
             # The applier knows of it and rebuilds the store; then every partition is taken over again.
+            self._watch.end()
             return None
 
     def _read_batch(self) -> list[Message]:
         """Return owned records in order, within the limits of one transaction."""
         queue = self._assignment.queue
         limit = min(self._settings.max_records, MAX_BATCH_RECORDS)
-        if len(queue) < limit:
-            read = self._consumer.read(limit - len(queue), self._settings.interval_seconds)
-            for fault in read.faults:
-                self._check_read(fault)
-            queue.extend(read.records)
+        # Also with a full queue there is a read: rebalances are noticed within.
+        self._tally.status.phase(Phase.POLL)
+        read = self._consumer.read(max(limit - len(queue), 1), 0 if queue else self._settings.interval_seconds)
+        self._tally.status.phase(Phase.OTHER)
+        for fault in read.faults:
+            self._check_read(fault)
+        queue.extend(read.records)
         size = 0
         taken: list[Message] = []
         for message in queue:
@@ -198,6 +210,8 @@ class Worker:
             if taken and size > self._settings.max_bytes:
                 break
             taken.append(message)
+            if len(taken) == limit:
+                break
         del queue[: len(taken)]
         return taken
 
@@ -212,30 +226,55 @@ class Worker:
         self._assignment.log(Event.KAFKA_FAULT, code=fault.code, phase="read")
 
     def _prepare(self, messages: Sequence[Message]) -> list[Work]:
-        """Make work of messages; a partition whose schema is not known yet is paused at that record."""
-        assignment = self._assignment
+        """Make work of messages; a partition whose schema is not known yet is paused at that record.
+
+        A record that has ended a worker runs alone, so that the next time it is known to be the one.
+        """
         batch: list[Work] = []
-        for message in messages:
-            partition = (message.topic() or "", message.partition() or 0)
-            offset = message.offset() or 0
-            next_offset = assignment.next_offsets.get(partition)
-            if next_offset is None or offset < next_offset or partition in assignment.paused:
+        for index, message in enumerate(messages):
+            partition, offset = _place(message)
+            if self._passed_over(partition, offset):
                 continue
+            attempts = self._suspects.attempts(partition[1], offset)
+            alone = 0 < attempts < MAX_ATTEMPTS
+            if alone and batch:
+                self._put_back(messages[index:])
+                break
             work = self._intake.work(message, partition, offset)
+            if attempts >= MAX_ATTEMPTS:
+                work.reject(Reason.QUARANTINED)
             if work.waits:
                 self._pause(work)
             else:
                 batch.append(work)
+                if alone:
+                    self._put_back(messages[index + 1 :])
+                    break
         return batch
+
+    def _passed_over(self, partition: Partition, offset: int) -> bool:
+        """Whether a record is not owned, or done, or comes again once its partition goes on."""
+        next_offset = self._assignment.next_offsets.get(partition)
+        return next_offset is None or offset < next_offset or self._comes_again(partition, offset)
+
+    def _comes_again(self, partition: Partition, offset: int) -> bool:
+        pause = self._assignment.paused.get(partition)
+        return pause is not None and offset >= pause.offset
+
+    def _put_back(self, messages: Sequence[Message]) -> None:
+        """Begin the next batch with these. A rebalance in between drops them, as everything that was read before it."""
+        queue = self._assignment.queue
+        queue[:0] = [message for message in messages if not self._comes_again(*_place(message))]
 
     def _pause(self, work: Work) -> None:
         topic, number = work.partition
         self._plans.request(work.schema_id)
-        self._assignment.paused[work.partition] = work.schema_id
+        self._assignment.paused[work.partition] = Pause(work.offset, work.schema_id)
         self._consumer.pause([work.partition])
+        # What lies behind the record is read again; were it kept as well, it would be decided before the record.
         self._consumer.seek(topic, number, work.offset)
         queue = self._assignment.queue
-        queue[:] = [message for message in queue if (message.topic(), message.partition()) != work.partition]
+        queue[:] = [message for message in queue if not self._comes_again(*_place(message))]
         self._assignment.log(
             Event.PARTITION_PAUSED,
             topic=topic,
@@ -248,16 +287,15 @@ class Worker:
     def _resume_resolved(self) -> None:
         """Read on from partitions whose schema is known now, and ask again for the others."""
         assignment = self._assignment
-        for partition, schema_id in list(assignment.paused.items()):
-            if self._plans.get(schema_id) is None:
-                self._plans.request(schema_id)
+        for partition, pause in list(assignment.paused.items()):
+            if self._plans.get(pause.schema_id) is None:
+                self._plans.request(pause.schema_id)
                 continue
             del assignment.paused[partition]
             self._consumer.resume([partition])
             topic, number = partition
-            offset = assignment.next_offsets[partition]
             assignment.log(
-                Event.PARTITION_RESUMED, topic=topic, partition=number, offset=offset, reason="schema_answered"
+                Event.PARTITION_RESUMED, topic=topic, partition=number, offset=pause.offset, reason="schema_answered"
             )
 
     def _send_offsets(self, offsets: Mapping[Partition, int], position: ConsentPosition, group_metadata: bytes) -> None:
@@ -341,3 +379,10 @@ class Worker:
             now_ms=self._clock.now_ms(),
             duration_seconds=self._seconds() - started,
         )
+        for work in batch:
+            if work.reason is Reason.QUARANTINED:
+                topic, number = work.partition
+                self._assignment.log(
+                    Event.RECORD_QUARANTINED, topic=topic, partition=number, offset=work.offset, attempts=MAX_ATTEMPTS
+                )
+        self._suspects.settle(Place(work.partition[1], work.offset) for work in batch)

@@ -30,6 +30,8 @@ class Event(StrEnum):
     PARTITIONS_LOST = "partitions_lost"
     PARTITION_PAUSED = "partition_paused"
     PARTITION_RESUMED = "partition_resumed"
+    OFFSETS_BLOCKED = "offsets_blocked"
+    OFFSETS_DECIDED = "offsets_decided"
     BATCH_COMMITTED = "batch_committed"
     TRANSACTION_ABORTED = "transaction_aborted"
     TRANSACTION_UNCERTAIN = "transaction_uncertain"
@@ -56,6 +58,7 @@ class Event(StrEnum):
     CONSENT_PURPOSE_UNKNOWN = "consent_purpose_unknown"
     KEYS_OPENED = "keys_opened"
     KEY_EPOCH_CHANGED = "key_epoch_changed"
+    REPLAY_SOURCE_GONE = "replay_source_gone"
     CHECK_FAILED = "check_failed"
     CHECK_RECOVERED = "check_recovered"
     KAFKA_FAULT = "kafka_fault"
@@ -129,6 +132,12 @@ EVENTS: Final[dict[Event, EventType]] = {
         logging.WARNING, "A partition waits.", f"{_RECORD} slot reason schema_id registry_subject"
     ),
     Event.PARTITION_RESUMED: _declared(logging.INFO, "A partition goes on.", f"{_RECORD} slot reason seconds"),
+    Event.OFFSETS_BLOCKED: _declared(
+        logging.ERROR,
+        "The group's offsets wait for a transaction that the broker should have ended; see the runbook.",
+        "stream slot seconds",
+    ),
+    Event.OFFSETS_DECIDED: _declared(logging.INFO, "The group's offsets are decided again.", "stream slot seconds"),
     Event.BATCH_COMMITTED: _declared(
         logging.DEBUG, "A batch was committed.", "stream slot records sanitized withheld rejected seconds"
     ),
@@ -179,7 +188,7 @@ EVENTS: Final[dict[Event, EventType]] = {
     Event.CONSENT_ACKNOWLEDGED: _declared(
         logging.WARNING,
         "Consent records with unreadable keys were acknowledged; they deny no longer.",
-        "topic partition",
+        "topic partition offset",
     ),
     Event.CONSENT_RESTORED: _declared(
         logging.INFO, "The consent state is complete.", "topic partitions records seconds"
@@ -201,6 +210,9 @@ EVENTS: Final[dict[Event, EventType]] = {
     ),
     Event.KEYS_OPENED: _declared(logging.INFO, "The keyset was opened.", "epoch count"),
     Event.KEY_EPOCH_CHANGED: _declared(logging.INFO, "New tokens are made in another key epoch.", "epoch"),
+    Event.REPLAY_SOURCE_GONE: _declared(
+        logging.WARNING, "A dead letter is done with, because its source record is gone.", _RECORD
+    ),
     Event.CHECK_FAILED: _declared(logging.WARNING, "A readiness check fails.", "check stream slot"),
     Event.CHECK_RECOVERED: _declared(logging.INFO, "A readiness check passes again.", "check stream slot seconds"),
     Event.KAFKA_FAULT: _declared(

@@ -192,6 +192,7 @@ def worker_series(stream: str, audiences: Iterable[str]) -> list[Series]:
         *series_of(REJECTIONS, [stream], Reason),
         *series_of(FIELDS, [stream], audiences, Treated),
         *series_of(UNCLASSIFIED_FIELDS, [stream]),
+        *series_of(QUARANTINED, [stream]),
         *series_of(BATCH_DURATION),
         *series_of(TRANSACTIONS, TransactionOutcome),
         *series_of(EVENT_AGE),
@@ -218,7 +219,6 @@ def supervisor_series(
     streams = list(streams)
     return [
         *series_of(WORKER_RESTARTS, streams),
-        *series_of(QUARANTINED, streams),
         *series_of(POLICY_INFO, [policy_digest], [str(policy_revision)]),
         *series_of(BUILD_INFO, [version], [engine]),
     ]

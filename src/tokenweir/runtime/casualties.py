@@ -1,0 +1,76 @@
+"""What the death of a worker means for the records that it worked on, and for its slot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tokenweir.runtime.quarantine import Attempts, settled_path
+from tokenweir.runtime.status import Phase, Place, Sign, read_sign
+
+#: After so many crashes inside of the Kafka client, with no transaction committed between them, a slot stays down.
+_MAX_POLL_CRASHES: Final = 3
+
+
+class Verdict(NamedTuple):
+    """What a death says.
+
+    Attributes:
+        records: On which records the engine worked.
+        attempts: The deaths that the most suspicious of them has been counted for.
+        poll_crashes: The crashes in a row in which no record could be named and nothing was committed.
+    """
+
+    records: tuple[Place, ...] = ()
+    attempts: int = 0
+    poll_crashes: int = 0
+
+    @property
+    def stops(self) -> bool:
+        """Whether the slot is to stay down."""
+        return self.poll_crashes >= _MAX_POLL_CRASHES
+
+
+class Casualties:
+    """Counts for all workers of one gateway."""
+
+    def __init__(self, state_directory: Path, streams: Iterable[str]) -> None:
+        self._state_directory = state_directory
+        self._attempts = {stream: Attempts(state_directory, stream) for stream in streams}
+        self._poll_crashes: dict[tuple[str, int], int] = {}
+
+    def died(self, stream: str, slot: int, sign: Sign | None, *, crashed: bool) -> Verdict:
+        """Return what the death of a worker says; ``crashed`` where it ended by itself, without an exit of its own.
+
+        A worker that was killed while it read says nothing: its end came from outside.
+
+        Raises:
+            OSError: if a count cannot be written.
+        """
+        if sign is None:
+            return Verdict()
+        place = (stream, slot)
+        if sign.commits or sign.phase is not Phase.POLL:
+            self._poll_crashes.pop(place, None)
+        if sign.phase is Phase.ENGINE:
+            return Verdict(sign.records, self._attempts[stream].count(sign.records))
+        if sign.phase is Phase.POLL and crashed:
+            self._poll_crashes[place] = self._poll_crashes.get(place, 0) + 1
+        return Verdict(poll_crashes=self._poll_crashes.get(place, 0))
+
+    def died_with_the_supervisor(self, stream: str, slot: int, status_file: Path) -> Verdict:
+        """Return what the life signs say that the workers of an earlier life have left.
+
+        Raises:
+            OSError: if a count cannot be written.
+        """
+        verdict = self.died(stream, slot, read_sign(status_file), crashed=False)
+        status_file.unlink(missing_ok=True)
+        return verdict
+
+    def settle(self, stream: str, slot: int) -> None:
+        """Forget the records that a worker has decided after all."""
+        path = settled_path(self._state_directory, stream, slot)
+        if path.exists():
+            self._attempts[stream].settle(path)
