@@ -14,7 +14,7 @@ from tokenweir.core.engine import ReferenceEngine
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Reason
 from tokenweir.core.policy.loader import load_policy
-from tokenweir.errors import RegistryError
+from tokenweir.errors import RegistryError, SchemaError
 from tokenweir.runtime.plans import FORGET_SECONDS, PlanCache, ReadyPlan, RefusedPlan
 from tokenweir.runtime.sources import stream_context
 
@@ -220,3 +220,123 @@ def test_a_field_without_a_class_stops_nothing_while_running(bench: Bench) -> No
     found = bench.ask(5)
     assert isinstance(found, ReadyPlan)
     assert all("new" not in (output.derived.text if output.derived else "") for output in found.bound.outputs)
+
+
+def test_a_flood_of_unknown_ids_is_waited_for_three_times_only(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """The fourth id that nobody knows is rejected at once; each of them costs one question."""
+    _wait_in_vain(bench, 100, 101, 102)
+    bench.registry.questions = 0
+    for schema_id in range(103, 203):
+        bench.now += 0.1
+        found = bench.ask(schema_id)
+        assert isinstance(found, RefusedPlan)
+        assert found.reason is Reason.SCHEMA_UNKNOWN
+    assert bench.registry.questions == 100
+    assert len([entry for entry in caplog.records if entry.message == "schema_unknown"]) == 3
+
+
+def _wait_in_vain(bench: Bench, *schema_ids: int) -> None:
+    for schema_id in schema_ids:
+        assert bench.ask(schema_id) is None
+        bench.now += 10.5
+        assert isinstance(bench.ask(schema_id), RefusedPlan)
+
+
+def test_some_time_after_a_flood_ids_are_waited_for_again(bench: Bench) -> None:
+    """Somebody who registers late must not suffer for long from somebody who makes ids up."""
+    _wait_in_vain(bench, 100, 101, 102)
+    bench.now += 2 * FORGET_SECONDS
+    assert bench.ask(200) is None
+
+
+def test_a_wait_that_was_worth_while_ends_a_flood(bench: Bench) -> None:
+    """A registry that is late for one id is late for others."""
+    _wait_in_vain(bench, 100, 101)
+    assert bench.ask(200) is None
+    bench.registry.schemas[200] = json.dumps(SCHEMA)
+    bench.now += 2
+    assert isinstance(bench.ask(200), ReadyPlan)
+    _wait_in_vain(bench, 201, 202)
+    assert bench.ask(203) is None
+
+
+def test_ten_ids_a_second_are_asked_for(bench: Bench) -> None:
+    """However many there are: the others wait for their turn."""
+    for schema_id in range(1_000, 2_000):
+        bench.cache.request(schema_id)
+    _settle(bench)
+    assert bench.registry.questions == 16
+    bench.registry.questions = 0
+    bench.now += 1
+    for schema_id in range(2_000, 3_000):
+        bench.cache.request(schema_id)
+    _settle(bench)
+    assert bench.registry.questions == 10
+
+
+def _settle(bench: Bench) -> None:
+    deadline = time.monotonic() + 5
+    while not all(future.done() for future in bench.cache._fetching.values()) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_ids_that_nobody_knows_fill_no_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest of them are forgotten first; plans never are."""
+    monkeypatch.setattr("tokenweir.runtime.plans._MAX_REFUSED_IDS", 10)
+    bench.registry.schemas[5] = json.dumps(SCHEMA)
+    assert isinstance(bench.ask(5), ReadyPlan)
+    bench.cache._unknown_schema_seconds = 0
+    for schema_id in range(100, 200):
+        bench.now += 0.2
+        assert isinstance(bench.ask(schema_id), RefusedPlan)
+    assert len(bench.cache._known) == 11
+    assert isinstance(bench.cache.get(5), ReadyPlan)
+    assert isinstance(bench.cache.get(199), RefusedPlan)
+    assert bench.cache.get(100) is None
+
+    for schema_id in range(10_000):
+        bench.cache.request(schema_id)
+    assert len(bench.cache._waiting) <= 1_000
+    assert len(bench.cache._fetching) <= 16
+
+
+def test_an_id_without_a_subject_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing says that it is the topic's own, so its records do not pass; but that may come in a moment."""
+    bench.registry.schemas[5] = json.dumps(SCHEMA)
+    monkeypatch.setattr(bench.registry, "subjects_of", lambda _id: [])
+    assert bench.ask(5) is None
+    bench.now += 11
+    found = bench.ask(5)
+    assert isinstance(found, RefusedPlan)
+    assert found.reason is Reason.SCHEMA_UNKNOWN
+
+
+def test_a_schema_that_cannot_even_be_fetched_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """References in a circle are the schema's fault: to pause for it would stop the partition for ever."""
+
+    def circular(_schema_id: int) -> RegisteredSchema:
+        raise SchemaError("references form a cycle")
+
+    monkeypatch.setattr(bench.registry, "schema_by_id", circular)
+    found = bench.ask(5)
+    assert isinstance(found, RefusedPlan)
+    assert found.reason is Reason.SCHEMA_REFUSED
+
+
+def test_a_changed_schema_is_raised(bench: Bench) -> None:
+    """It is for the process to stop, not for a partition to wait."""
+    bench.registry.fault = "changed"
+    with pytest.raises(RegistryError) as caught:
+        bench.ask(5)
+    assert caught.value.kind == "changed"
+
+
+def test_a_derived_schema_that_is_there_is_not_registered_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up writes nothing and can be answered while the registry is down."""
+    monkeypatch.setattr(bench.registry, "lookup", lambda *_: 78)
+    monkeypatch.delattr(FakeRegistry, "register")
+    monkeypatch.delattr(FakeRegistry, "versions")
+    bench.registry.schemas[5] = json.dumps(SCHEMA)
+    found = bench.ask(5)
+    assert isinstance(found, ReadyPlan)
+    assert found.output_ids == (78, 78)

@@ -1,10 +1,9 @@
-"""Schemas by id and by subject: from a Confluent-compatible registry, from a directory, and through a cache."""
+"""Schemas by id and by subject: from a Confluent-compatible registry, and from a directory."""
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, cast
@@ -21,9 +20,6 @@ NO_ID = -1
 MAX_REFERENCES = 32
 MAX_REFERENCE_DEPTH = 8
 """Bounds on what one schema may pull in."""
-
-NEGATIVE_SECONDS = 60.0
-_MAX_NEGATIVES = 10_000
 
 
 class Reference(NamedTuple):
@@ -111,9 +107,9 @@ class HttpRegistry:
         """Return a schema with its references resolved.
 
         Raises:
-            RegistryError: See :meth:`JsonClient.call`; ``malformed`` also for references that are too many, too deep
-                or circular.
-            SchemaError: The schema is neither Avro nor JSON Schema.
+            RegistryError: See :meth:`JsonClient.call`.
+            SchemaError: The schema is neither Avro nor JSON Schema, or its references are too many, too deep or
+                circular: that is the schema's fault, and asking again would not help.
         """
         path = f"/schemas/ids/{schema_id}"
         return self._schema(as_mapping(self._client.call("GET", path), path), schema_id)
@@ -212,11 +208,11 @@ class HttpRegistry:
         for reference in wanted:
             if reference.name in places:
                 if places[reference.name] != reference or reference.name not in texts:
-                    raise RegistryError("malformed", f"{what}: references form a cycle or contradict each other")
+                    raise SchemaError(f"{what}: references form a cycle or contradict each other")
                 continue
             places[reference.name] = reference
             if len(places) > MAX_REFERENCES or depth > MAX_REFERENCE_DEPTH:
-                raise RegistryError("malformed", f"{what}: too many references")
+                raise SchemaError(f"{what}: too many references")
             path = f"/subjects/{_part(reference.subject)}/versions/{reference.version}"
             answer = as_mapping(self._client.call("GET", path), path)
             self._resolve(_references(answer, what), texts, places, what, depth + 1)
@@ -313,84 +309,6 @@ class DirectoryRegistry:
         kinds: tuple[tuple[str, Kind], ...] = ((".avsc", "AVRO"), (".json", "JSON"))
         files = [(self._directory / f"{subject}{suffix}", kind) for suffix, kind in kinds]
         return [(path, kind) for path, kind in files if path.is_file()]
-
-
-class CachingRegistry:
-    """Remembers schemas by id: what was found for ever, what was not found for a minute. All else is passed on."""
-
-    def __init__(
-        self, registry: Registry, monotonic: Callable[[], float], negative_seconds: float = NEGATIVE_SECONDS
-    ) -> None:
-        """Wrap a registry.
-
-        Args:
-            registry: Who is asked.
-            monotonic: A clock in seconds that never goes back.
-            negative_seconds: How long an unknown id is not asked for again.
-        """
-        self._registry = registry
-        self._monotonic = monotonic
-        self._negative_seconds = negative_seconds
-        self._found: dict[int, RegisteredSchema] = {}
-        self._missing: OrderedDict[int, float] = OrderedDict()
-
-    def schema_by_id(self, schema_id: int) -> RegisteredSchema:
-        """Return a schema; an id that was not found a moment ago is ``not_found`` without asking."""
-        found = self._found.get(schema_id)
-        if found is not None:
-            return found
-        until = self._missing.get(schema_id)
-        if until is not None and self._monotonic() < until:
-            raise RegistryError("not_found", f"schema id {schema_id} was not found a moment ago")
-        try:
-            found = self._registry.schema_by_id(schema_id)
-        except RegistryError as error:
-            # Only a clear answer is remembered: time-outs and refusals say nothing about the id.
-            if error.kind == "not_found":
-                self._remember_missing(schema_id)
-            raise
-        self._missing.pop(schema_id, None)
-        self._found[schema_id] = found
-        return found
-
-    def _remember_missing(self, schema_id: int) -> None:
-        """Records can name any id, so the oldest unknown ones are forgotten before they fill the memory."""
-        self._missing[schema_id] = self._monotonic() + self._negative_seconds
-        self._missing.move_to_end(schema_id)
-        if len(self._missing) > _MAX_NEGATIVES:
-            self._missing.popitem(last=False)
-
-    def subjects_of(self, schema_id: int) -> list[tuple[str, int]]:
-        """Ask the registry: an id may gain subjects."""
-        return self._registry.subjects_of(schema_id)
-
-    def versions(self, subject: str) -> list[int]:
-        """Ask the registry."""
-        return self._registry.versions(subject)
-
-    def version(self, subject: str, version: int) -> RegisteredSchema:
-        """Ask the registry."""
-        return self._registry.version(subject, version)
-
-    def latest(self, subject: str) -> RegisteredSchema:
-        """Ask the registry."""
-        return self._registry.latest(subject)
-
-    def lookup(self, subject: str, text: str, kind: Kind) -> int:
-        """Ask the registry."""
-        return self._registry.lookup(subject, text, kind)
-
-    def register(self, subject: str, text: str, kind: Kind, references: Sequence[Reference] = ()) -> int:
-        """Ask the registry."""
-        return self._registry.register(subject, text, kind, references)
-
-    def set_compatibility(self, subject: str, level: str) -> None:
-        """Ask the registry."""
-        self._registry.set_compatibility(subject, level)
-
-    def is_compatible(self, subject: str, text: str, kind: Kind) -> bool:
-        """Ask the registry."""
-        return self._registry.is_compatible(subject, text, kind)
 
 
 def _body(text: str, kind: Kind, references: Sequence[Reference] = ()) -> dict[str, object]:

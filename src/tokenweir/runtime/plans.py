@@ -7,9 +7,11 @@ yet is fetched by a thread of its own while its partition is paused.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 from tokenweir.adapters.registry import Kind, RegisteredSchema, Registry
 from tokenweir.core.compiler import StreamContext
@@ -17,16 +19,27 @@ from tokenweir.core.engine import BoundPlan, ReferenceEngine
 from tokenweir.core.outcome import Reason
 from tokenweir.core.planning import NO_ID, PlannedSchema, SourceSchema, plan_schema
 from tokenweir.errors import RegistryError, SchemaError
+from tokenweir.runtime.bucket import TokenBucket
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import log
 
-COMPATIBILITY = "FULL_TRANSITIVE"
+COMPATIBILITY: Final = "FULL_TRANSITIVE"
 
 #: How long an id that the registry does not know, or knows for another topic, is rejected without asking again.
-FORGET_SECONDS = 60.0
-_RETRY_SECONDS = 1.0
+FORGET_SECONDS: Final = 60.0
+_RETRY_SECONDS: Final = 1.0
 #: Waits between attempts to register after a conflict; a schema that is incompatible indeed costs all of them once.
-_CONFLICT_PAUSES_SECONDS = (0.05, 0.2, 0.5)
+_CONFLICT_PAUSES_SECONDS: Final = (0.05, 0.2, 0.5)
+
+# Records can name any of four billion ids, so whatever is kept for an id that the registry does not know is bounded,
+# and so are the questions: an id that it does not know costs one request.
+_FETCHES_PER_SECOND: Final = 10.0
+_FETCHES_AT_ONCE: Final = 16
+_MAX_REFUSED_IDS: Final = 10_000
+_MAX_WAITING_IDS: Final = 1_000
+#: After so many ids in a row were waited for in vain, the next one is rejected at the registry's first "not found":
+#: a thousand records with ids that somebody made up would otherwise stop their partition for hours.
+_PATIENT_IDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,14 @@ class RefusedPlan:
     def is_old(self, now_seconds: float) -> bool:
         """Return whether it is time to ask the registry again."""
         return self.forget_after_seconds is not None and now_seconds - self.since_seconds > self.forget_after_seconds
+
+
+@dataclass(slots=True)
+class _Wait:
+    """An id that is asked for: since when, and when it may be asked for again."""
+
+    since_seconds: float
+    retry_at_seconds: float = 0.0
 
 
 class PlanCache:
@@ -83,9 +104,12 @@ class PlanCache:
         self._on_registry_error = on_registry_error
         self._on_unclassified = on_unclassified
         self._known: dict[int, ReadyPlan | RefusedPlan] = {}
+        #: The ids among the known ones that are refused for a while only, the oldest first.
+        self._refused: OrderedDict[int, None] = OrderedDict()
+        self._waiting: OrderedDict[int, _Wait] = OrderedDict()
         self._fetching: dict[int, Future[ReadyPlan | RefusedPlan]] = {}
-        self._first_asked: dict[int, float] = {}
-        self._retry_at: dict[int, float] = {}
+        self._bucket = TokenBucket(_FETCHES_PER_SECOND, _FETCHES_AT_ONCE, monotonic)
+        self._vain: deque[float] = deque(maxlen=_PATIENT_IDS)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="registry")
         self._subject = f"{context.stream.source.topic}-value"
 
@@ -93,6 +117,11 @@ class PlanCache:
     def any_bound(self) -> BoundPlan | None:
         """Some bound plan of the stream; enough for records that have no value."""
         return next((plan.bound for plan in self._known.values() if isinstance(plan, ReadyPlan)), None)
+
+    def planned_ids(self) -> list[int]:
+        """Return the schema ids that have a plan; safe to call from any thread."""
+        # A list of a dictionary's items is made in one step.
+        return sorted(number for number, plan in list(self._known.items()) if isinstance(plan, ReadyPlan))
 
     def add(self, planned: PlannedSchema) -> ReadyPlan:
         """Bind and register a version that is known at start.
@@ -112,7 +141,11 @@ class PlanCache:
         log(event, stream=self._context.name, schema_id=logged_id(schema_id), field_path=field_path or None)
 
     def get(self, schema_id: int) -> ReadyPlan | RefusedPlan | None:
-        """Return the plan for an id, why its records are rejected, or None while it is not known yet."""
+        """Return the plan for an id, why its records are rejected, or None while it is not known yet.
+
+        Raises:
+            RegistryError: ``changed``: the id is another schema than it was.
+        """
         found = self._known.get(schema_id)
         if isinstance(found, RefusedPlan) and found.is_old(self._monotonic()):
             # Ask again without holding up the partition: the old answer stands until the new one is there.
@@ -123,57 +156,105 @@ class PlanCache:
         return self._known.get(schema_id)
 
     def request(self, schema_id: int) -> None:
-        """Begin to fetch an id, unless that is under way or was tried a moment ago."""
-        self._first_asked.setdefault(schema_id, self._monotonic())
-        if self._monotonic() >= self._retry_at.get(schema_id, 0.0):
-            self._start(schema_id)
+        """Begin to fetch an id, unless that is under way, was tried a moment ago, or too many are."""
+        now = self._monotonic()
+        wait = self._waiting.setdefault(schema_id, _Wait(now))
+        if len(self._waiting) > _MAX_WAITING_IDS:
+            self._waiting.popitem(last=False)
+        if schema_id in self._fetching or now < wait.retry_at_seconds:
+            return
+        if len(self._fetching) >= _FETCHES_AT_ONCE:
+            for other in list(self._fetching):  # Nobody may ask for these any more: their partitions have moved away.
+                self._collect(other)
+        if len(self._fetching) < _FETCHES_AT_ONCE and self._bucket.take():
+            self._fetching[schema_id] = self._pool.submit(self._fetch, schema_id)
 
     def close(self) -> None:
         """Stop the fetching thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, schema_id: int) -> None:
-        if schema_id not in self._fetching:
-            self._fetching[schema_id] = self._pool.submit(self._fetch, schema_id)
-
     def _collect(self, schema_id: int) -> None:
+        """Take the answer for an id, if it is there."""
         future = self._fetching.get(schema_id)
         if future is None or not future.done():
             return
         del self._fetching[schema_id]
-        now = self._monotonic()
         try:
-            self._known[schema_id] = future.result()
+            self._settle(schema_id, future.result())
         except RegistryError as error:
-            self._on_registry_error(error.kind)
-            waited = now - self._first_asked.get(schema_id, now)
-            if error.kind == "not_found" and waited >= self._unknown_schema_seconds:
-                self._known[schema_id] = RefusedPlan(Reason.SCHEMA_UNKNOWN, now, FORGET_SECONDS)
-                log(Event.SCHEMA_UNKNOWN, stream=self._context.name, schema_id=schema_id, seconds=waited)
-            elif error.kind == "incompatible":
-                self.refuse(schema_id, Reason.SCHEMA_INCOMPATIBLE)
-            else:
-                # A registry that does not answer is no fault of the record: its partition stays paused.
-                self._retry_at[schema_id] = now + _RETRY_SECONDS
-                log(Event.REGISTRY_FAILED, kind=error.kind, schema_id=schema_id, stream=self._context.name)
+            if error.kind == "changed":
+                raise
+            self._unsettled(schema_id, error.kind)
         except Exception as error:  # noqa: BLE001 - a schema that breaks the planner must not stop its stream
             log(Event.EXCEPTION_RAISED, error=error, phase="plan")
+            self._waiting.pop(schema_id, None)
             self.refuse(schema_id, Reason.SCHEMA_REFUSED)
+
+    def _settle(self, schema_id: int, answer: ReadyPlan | RefusedPlan) -> None:
+        wait = self._waiting.pop(schema_id, None)
+        if wait is not None and wait.retry_at_seconds and isinstance(answer, ReadyPlan):
+            self._vain.clear()  # It was worth while to wait.
+        self._known[schema_id] = answer
+        self._refused.pop(schema_id, None)
+        if isinstance(answer, RefusedPlan) and answer.forget_after_seconds is not None:
+            self._refused[schema_id] = None
+            if len(self._refused) > _MAX_REFUSED_IDS:
+                oldest, _ = self._refused.popitem(last=False)
+                del self._known[oldest]
+
+    def _unsettled(self, schema_id: int, kind: str) -> None:
+        """Note that the registry gave no schema, and reject the id if that is its last word."""
+        self._on_registry_error(kind)
+        now = self._monotonic()
+        wait = self._waiting.setdefault(schema_id, _Wait(now))
+        if kind == "incompatible":
+            del self._waiting[schema_id]
+            self.refuse(schema_id, Reason.SCHEMA_INCOMPATIBLE)
+        elif kind == "not_found" and self._waited_enough(schema_id, now - wait.since_seconds):
+            # Of a flood the first ids are told; the metric of rejections has all of its records.
+            if schema_id not in self._known and not self._flooded():
+                waited_seconds = now - wait.since_seconds
+                log(Event.SCHEMA_UNKNOWN, stream=self._context.name, schema_id=schema_id, seconds=waited_seconds)
+            self._vain.append(now)
+            self._settle(schema_id, RefusedPlan(Reason.SCHEMA_UNKNOWN, now, FORGET_SECONDS))
+        else:
+            # A registry that does not answer is no fault of the record: its partition stays paused.
+            wait.retry_at_seconds = now + _RETRY_SECONDS
+
+    def _waited_enough(self, schema_id: int, waited_seconds: float) -> bool:
+        """Whether "not found" is the last word: it was already, or it was waited for long enough, or it is a flood."""
+        return schema_id in self._known or waited_seconds >= self._unknown_schema_seconds or self._flooded()
+
+    def _flooded(self) -> bool:
+        """Whether the last few ids were all waited for in vain, and not long ago."""
+        window_seconds = FORGET_SECONDS + _PATIENT_IDS * self._unknown_schema_seconds
+        return len(self._vain) == _PATIENT_IDS and self._monotonic() - self._vain[0] < window_seconds
 
     def _fetch(self, schema_id: int) -> ReadyPlan | RefusedPlan:
         """Fetch, check, compile and register one schema. Runs in the fetching thread."""
         if self._registry is None:
             raise RegistryError("not_found", "this stream has no registry")
-        registered = self._registry.schema_by_id(schema_id)
         subjects = {subject for subject, _version in self._registry.subjects_of(schema_id)}
-        if subjects and self._subject not in subjects:
+        if not subjects:
+            raise RegistryError("not_found", f"schema id {schema_id} belongs to no registry subject")
+        if self._subject not in subjects:
             return RefusedPlan(Reason.SCHEMA_FOREIGN, self._monotonic(), FORGET_SECONDS)
         try:
-            planned = plan_schema(self._context, source_schema(registered, self._subject))
-            return self._ready(planned)
+            planned = plan_schema(self._context, source_schema(self._registry.schema_by_id(schema_id), self._subject))
+            ready = self._ready(planned)
         except SchemaError as error:
             log(Event.SCHEMA_REFUSED, stream=self._context.name, schema_id=schema_id, field_path=error.path)
             return RefusedPlan(Reason.SCHEMA_REFUSED, self._monotonic())
+        log(Event.SCHEMA_PLANNED, stream=self._context.name, schema_id=schema_id)
+        if unclassified := planned.compiled.plan.unclassified:
+            log(
+                Event.FIELDS_UNCLASSIFIED,
+                stream=self._context.name,
+                schema_id=schema_id,
+                fields=len(unclassified),
+                field_path=unclassified[0],
+            )
+        return ready
 
     def _ready(self, planned: PlannedSchema) -> ReadyPlan:
         # A field without a class is dropped while running: a producer must not stop a topic by adding a field.
@@ -204,10 +285,17 @@ class PlanCache:
 def register_derived(registry: Registry, subject: str, text: str, kind: Kind) -> int:
     """Register a derived schema at the compatibility level that its shape promises, and return its id.
 
+    It is looked up first: that writes nothing, and it can be answered while the registry is down.
+
     Raises:
         RegistryError: ``incompatible`` if the registry refuses it as a next version, or another kind.
     """
     for pause_seconds in (*_CONFLICT_PAUSES_SECONDS, None):
+        try:
+            return registry.lookup(subject, text, kind)
+        except RegistryError as error:
+            if error.kind != "not_found":
+                raise
         try:
             if not registry.versions(subject):
                 registry.set_compatibility(subject, COMPATIBILITY)
@@ -216,11 +304,6 @@ def register_derived(registry: Registry, subject: str, text: str, kind: Kind) ->
             # Registries answer a conflict, as for an incompatible schema, also where another worker makes the same
             # registry subject at this moment. Then the schema is there, or is there in a moment.
             if error.kind != "incompatible" or pause_seconds is None:
-                raise
-        try:
-            return registry.lookup(subject, text, kind)
-        except RegistryError as error:
-            if error.kind != "not_found":
                 raise
         time.sleep(pause_seconds)
     raise AssertionError("the last attempt returns or raises")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tokenweir.adapters.admin import Admin, TopicDescription
 from tokenweir.adapters.kafka_errors import KafkaFault, in_words
 from tokenweir.adapters.registry import Kind, Registry
+from tokenweir.adapters.schemacache import SILENCE, SchemaChangedError
 from tokenweir.core import deadletter
+from tokenweir.core.compiler import topic_of
 from tokenweir.core.keys import Keyset
 from tokenweir.core.plan import OutputPlan
 from tokenweir.core.planning import NO_ID, PlannedStream
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.selftest import check_ciphers
 from tokenweir.errors import PreflightError, RegistryError, TokenweirError
+from tokenweir.runtime.checks import READ, Check, unknown
 from tokenweir.runtime.gateway import Gateway
-from tokenweir.runtime.position import ConsentPosition
 from tokenweir.runtime.sources import key_domains, plan_known
+from tokenweir.runtime.starts import offset_checks
 from tokenweir.words import counted
 
 MAX_CONSENT_PARTITIONS: Final = 128
@@ -27,22 +29,14 @@ MAX_CONSENT_PARTITIONS: Final = 128
 #: What a check says of a topic that is not there.
 MISSING: Final = "does not exist"
 
+#: What a gateway says that starts without its registry.
+REGISTRY_SILENT: Final = (
+    "the registry does not answer; the gateway starts with the answers that it keeps in its state directory, and "
+    "partitions with other schema ids wait"
+)
+
 _DAY_MS: Final = 86_400_000
-_PATIENCE_SECONDS: Final = 30.0
-_PAUSE_SECONDS: Final = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at: what, whether it is well, and if not, what to do."""
-
-    name: str
-    ok: bool
-    message: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.message}" + (f" ({self.remedy})" if self.remedy and not self.ok else "")
+_WRITE: Final = frozenset({"WRITE", "ALL"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,33 +102,35 @@ def _attempt(name: str, message: str, action: Callable[[], object], remedy: str)
     return Check(name, ok=True, message=message)
 
 
-def _describe(admin: Admin, topic: str) -> TopicDescription | str:
-    """Return the description of a topic, or in words why there is none."""
+def _describe(ground: _Ground, name: str, topic: str, remedy: str) -> TopicDescription | Check:
+    """Return the description of a topic, or the check that says why there is none; ``remedy`` is for a missing one."""
     try:
-        return admin.describe_topic(topic)
+        return ground.admin.describe_topic(topic)
     except KafkaFault as fault:
-        return MISSING if fault.code == "UNKNOWN_TOPIC_OR_PART" else str(fault)
+        if fault.code == "UNKNOWN_TOPIC_OR_PART":
+            return Check(name, ok=False, message=MISSING, remedy=remedy)
+        return unknown(ground.gateway, name, fault, "DESCRIBE on the topic")
 
 
 def _consent_checks(ground: _Ground) -> Iterator[Check]:
     topic = ground.gateway.config.consent.topic
     name = f"consent topic {topic}"
-    description = _describe(ground.admin, topic)
-    if isinstance(description, str):
-        remedy = "create it with cleanup.policy=compact, or run 'tokenweir doctor --fix'"
-        yield Check(name, ok=False, message=description, remedy=remedy)
+    remedy = "create it with cleanup.policy=compact, or run 'tokenweir doctor --fix'"
+    description = _describe(ground, name, topic, remedy)
+    if isinstance(description, Check):
+        yield description
         return
     if description.partitions > MAX_CONSENT_PARTITIONS:
         remedy = f"at most {MAX_CONSENT_PARTITIONS} fit the offset metadata"
         yield Check(name, ok=False, message=f"has {description.partitions} partitions", remedy=remedy)
         return
-    if description.operations is not None and not description.operations & {"READ", "ALL"}:
+    if description.operations is not None and not description.operations & READ:
         yield Check(name, ok=False, message="may not be read", remedy="grant READ to the gateway's principal")
         return
     try:
         cleanup = ground.admin.topic_config(topic).get("cleanup.policy", "")
     except KafkaFault as fault:
-        yield Check(name, ok=False, message=str(fault), remedy="grant DESCRIBE_CONFIGS to the gateway's principal")
+        yield unknown(ground.gateway, name, fault, "DESCRIBE_CONFIGS on the topic")
         return
     if cleanup != "compact":
         remedy = "set cleanup.policy=compact, or decisions are lost"
@@ -146,16 +142,17 @@ def _consent_checks(ground: _Ground) -> Iterator[Check]:
 def _stream_checks(ground: _Ground, stream: str) -> Iterator[Check]:
     source = ground.loaded.policy.streams[stream].source.topic
     name = f"source topic {source}"
-    description = _describe(ground.admin, source)
-    if isinstance(description, str):
-        yield Check(name, ok=False, message=description, remedy="create it, or correct streams in the policy")
-    elif description.operations is not None and not description.operations & {"READ", "ALL"}:
+    description = _describe(ground, name, source, "create it, or correct streams in the policy")
+    if isinstance(description, Check):
+        yield description
+    elif description.operations is not None and not description.operations & READ:
         yield Check(name, ok=False, message="may not be read", remedy="grant READ to the gateway's principal")
     else:
-        yield Check(name, ok=True, message=f"{description.partitions} partitions")
+        yield Check(name, ok=True, message=counted(description.partitions, "partition"))
+        yield from offset_checks(ground.gateway, ground.admin, ground.loaded, stream, description)
     yield from _plan_checks(ground, stream)
     dead_letters = ground.gateway.dead_letter_topic(source)
-    yield _writable(ground.admin, dead_letters, "dead-letter topic")
+    yield from _output_checks(ground, "dead-letter topic", dead_letters, None)
     if ground.has_registry:
         yield _registrable(ground, f"{dead_letters}-value", deadletter.SCHEMA, "AVRO")
 
@@ -165,10 +162,13 @@ def _plan_checks(ground: _Ground, stream: str) -> Iterator[Check]:
     planned: PlannedStream | None = None
     try:
         planned = plan_known(ground.loaded, stream, ground.keyset, ground.registry, ground.gateway.policy_directory)
+    except SchemaChangedError:
+        raise
     except TokenweirError as error:
-        yield Check(name, ok=False, message=str(error), remedy="register the schema, or check registry.url")
-    for topic in ground.gateway.output_topics(ground.loaded, stream):
-        yield _writable(ground.admin, topic, "output topic")
+        yield Check(name, ok=False, message=str(error), remedy=_schema_remedy(error))
+    found = ground.loaded.policy.streams[stream]
+    for declared in found.outputs:
+        yield from _output_checks(ground, "output topic", topic_of(found, declared), declared.audience)
     if planned is None:
         return
     for finding in planned.errors:
@@ -179,10 +179,16 @@ def _plan_checks(ground: _Ground, stream: str) -> Iterator[Check]:
         return
     newest = planned.versions[-1]
     for output, derived in zip(newest.compiled.plan.outputs, newest.derived, strict=True):
-        yield from _output_checks(ground, output)
+        yield from _key_checks(ground, output)
         if derived is not None and newest.source.id != NO_ID and ground.has_registry:
             kind: Kind = "AVRO" if newest.compiled.plan.format == "avro" else "JSON"
             yield _registrable(ground, f"{output.topic}-value", derived.text, kind)
+
+
+def _schema_remedy(error: TokenweirError) -> str:
+    if isinstance(error, RegistryError) and error.kind in SILENCE:
+        return "start the registry or correct registry.url; the state directory does not have all of its answers yet"
+    return "register the schema, or check registry.url"
 
 
 def _registrable(ground: _Ground, subject: str, text: str, kind: Kind) -> Check:
@@ -202,19 +208,9 @@ def _registrable(ground: _Ground, subject: str, text: str, kind: Kind) -> Check:
         if error.kind == "not_found":
             message, remedy = "the derived schema is not registered", "run 'tokenweir schema register'"
         else:
-            message, remedy = str(error), "is the registry up, and registry.url right?"
+            message, remedy = str(error), _schema_remedy(error)
         return Check(name, ok=False, message=message, remedy=remedy)
     return Check(name, ok=True, message="fits")
-
-
-def _writable(admin: Admin, topic: str, what: str) -> Check:
-    name = f"{what} {topic}"
-    description = _describe(admin, topic)
-    if isinstance(description, str):
-        return Check(name, ok=False, message=description, remedy="create it, or run 'tokenweir doctor --fix'")
-    if description.operations is not None and not description.operations & {"WRITE", "ALL"}:
-        return Check(name, ok=False, message="may not be written", remedy="grant WRITE to the gateway's principal")
-    return Check(name, ok=True, message=f"{counted(description.partitions, 'partition')}, writable")
 
 
 def longest_retention_ms(loaded: LoadedPolicy, audience: str) -> int:
@@ -223,28 +219,64 @@ def longest_retention_ms(loaded: LoadedPolicy, audience: str) -> int:
     return max(loaded.policy.purposes[name].retention_days for name in purposes) * _DAY_MS
 
 
-def _output_checks(ground: _Ground, output: OutputPlan) -> Iterator[Check]:
-    """What the policy says about how long an output may be kept and what its cleanup may be."""
-    try:
-        config = ground.admin.topic_config(output.topic)
-    except KafkaFault:
+def _output_checks(ground: _Ground, what: str, topic: str, audience: str | None) -> Iterator[Check]:
+    """Whether a topic is there and can be written, and for an audience, whether it keeps records too long.
+
+    Without an audience it is of dead letters, which have no key.
+    """
+    name = f"{what} {topic}"
+    description = _describe(ground, name, topic, "create it, or run 'tokenweir doctor --fix'")
+    if isinstance(description, Check):
+        yield description
         return
-    longest_ms = longest_retention_ms(ground.loaded, output.audience)
+    if description.operations is not None and not description.operations & _WRITE:
+        yield Check(name, ok=False, message="may not be written", remedy="grant WRITE to the gateway's principal")
+    else:
+        yield Check(name, ok=True, message=f"{counted(description.partitions, 'partition')}, writable")
+    try:
+        config = ground.admin.topic_config(topic)
+    except KafkaFault as fault:
+        yield unknown(ground.gateway, f"retention of {topic}", fault, "DESCRIBE_CONFIGS on the topic")
+        return
+    if audience is not None:
+        yield from _retention_checks(ground, topic, audience, config)
+    elif "compact" in config.get("cleanup.policy", ""):
+        yield Check(
+            f"retention of {topic}",
+            ok=False,
+            message="is compacted, but dead letters have no key",
+            remedy="set cleanup.policy=delete",
+        )
+
+
+def _retention_checks(ground: _Ground, topic: str, audience: str, config: Mapping[str, str]) -> Iterator[Check]:
+    """What the policy says about how long an output may be kept."""
+    longest_ms = longest_retention_ms(ground.loaded, audience)
     retention_ms = int(config.get("retention.ms", "-1"))
-    cleanup = config.get("cleanup.policy", "delete")
-    name = f"retention of {output.topic}"
-    if "delete" in cleanup and not 0 <= retention_ms <= longest_ms:
+    if "delete" in config.get("cleanup.policy", "delete") and not 0 <= retention_ms <= longest_ms:
         kept = "for ever" if retention_ms < 0 else f"{retention_ms / _DAY_MS:g} days"
         yield Check(
-            name,
+            f"retention of {topic}",
             ok=False,
-            message=f"kept {kept}, but no purpose of audience '{output.audience}' allows more than "
+            message=f"kept {kept}, but no purpose of audience '{audience}' allows more than "
             f"{longest_ms // _DAY_MS} days",
             remedy=f"set retention.ms={longest_ms} or less",
         )
-    if "compact" in cleanup and _key_may_be_null(output):
+
+
+def _key_checks(ground: _Ground, output: OutputPlan) -> Iterator[Check]:
+    """A compacted topic refuses records without a key."""
+    if not _key_may_be_null(output):
+        return
+    try:
+        cleanup = ground.admin.topic_config(output.topic).get("cleanup.policy", "delete")
+    except KafkaFault as fault:
+        if fault.code != "UNKNOWN_TOPIC_OR_PART":  # Said already, by the check of the output itself.
+            yield unknown(ground.gateway, f"keys of {output.topic}", fault, "DESCRIBE_CONFIGS on the topic")
+        return
+    if "compact" in cleanup:
         yield Check(
-            name,
+            f"retention of {output.topic}",
             ok=False,
             message="is compacted, but the record key can be null",
             remedy="use cleanup.policy=delete, or tokenize the subject without 'when' and say key: subject",
@@ -268,53 +300,3 @@ def require(found: Iterator[Check]) -> list[Check]:
     if failed:
         raise PreflightError(failed)
     return done
-
-
-def set_starts(gateway: Gateway, admin: Admin, loaded: LoadedPolicy, stream: str) -> None:
-    """Commit where a stream begins that has no committed offset at all, as ``gateway.start`` says.
-
-    It is done before any worker joins: a group without members can be given all its offsets at once. If another
-    instance is faster, the group has members or offsets, and those count.
-
-    A coordinator that is only just loading is asked again for a while.
-
-    Raises:
-        PreflightError: if ``gateway.start`` is ``refuse``.
-        KafkaFault: if the broker cannot be asked.
-    """
-    deadline_seconds = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            _set_starts(gateway, admin, loaded, stream)
-        except KafkaFault as fault:
-            if not fault.retriable or time.monotonic() > deadline_seconds:
-                raise
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
-
-
-def _set_starts(gateway: Gateway, admin: Admin, loaded: LoadedPolicy, stream: str) -> None:
-    source = loaded.policy.streams[stream].source.topic
-    group = gateway.group(stream)
-    numbers = range(admin.describe_topic(source).partitions)
-    if any(committed.offset is not None for committed in admin.committed(group, source, numbers).values()):
-        return
-    start = gateway.config.gateway.start
-    if start == "refuse":
-        raise PreflightError([f"group {group} has no committed offsets, and gateway.start is 'refuse'"])
-    offsets = admin.low_watermarks(source, numbers) if start == "earliest" else admin.high_watermarks(source, numbers)
-    metadata = _consent_now(gateway, admin, loaded).encode()
-    try:
-        admin.set_committed(group, source, {number: (offset, metadata) for number, offset in offsets.items()})
-    except KafkaFault:
-        if not admin.groups(group).get(group, False):
-            raise
-
-
-def _consent_now(gateway: Gateway, admin: Admin, loaded: LoadedPolicy) -> ConsentPosition:
-    topic = gateway.config.consent.topic
-    description = admin.describe_topic(topic)
-    return ConsentPosition(
-        description.topic_id, loaded.digest, admin.high_watermarks(topic, range(description.partitions))
-    )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from tokenweir.adapters.registry import DirectoryRegistry, HttpRegistry, Registry
+from tokenweir.adapters.schemacache import PinningRegistry
+from tokenweir.adapters.schemafiles import SchemaFiles
 from tokenweir.config import Config
 from tokenweir.core.compiler import StreamContext, domain_of
 from tokenweir.core.keys import Keyset
@@ -14,6 +17,9 @@ from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.policy.models import Stream
 from tokenweir.errors import FileFormatError, SchemaError
 from tokenweir.runtime.plans import source_schema
+from tokenweir.runtime.registryhealth import RegistryHealth
+from tokenweir.telemetry.events import Event
+from tokenweir.telemetry.logs import log
 
 
 def open_registry(config: Config) -> Registry:
@@ -26,6 +32,29 @@ def open_registry(config: Config) -> Registry:
         username=section.username,
         password=None if section.password is None else section.password.get_secret_value(),
         ca_file=section.ca_file,
+    )
+
+
+def pinned_registry(config: Config, stream: str = "", topic: str | None = None) -> PinningRegistry:
+    """Return the registry as a running gateway uses it: remembered below the state directory, every id pinned.
+
+    Args:
+        config: The configuration.
+        stream: The stream that it is for, empty for all.
+        topic: The source topic of that stream.
+    """
+    health = RegistryHealth(stream, time.monotonic)
+    return PinningRegistry(
+        open_registry(config),
+        SchemaFiles(
+            config.state.directory,
+            config.registry.url or str(config.registry.directory),
+            on_write_error=lambda error: log(Event.EXCEPTION_RAISED, error=error, phase="schema_files"),
+        ),
+        time.monotonic,
+        subject=None if topic is None else f"{topic}-value",
+        on_failure=health.failed,
+        on_answer=health.answered,
     )
 
 
