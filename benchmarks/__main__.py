@@ -1,4 +1,4 @@
-"""Run the benchmarks and print one JSON object: ``python -m benchmarks [transform] [cost] [end_to_end]``."""
+"""Run the benchmarks and print one JSON object: ``python -m benchmarks [transform] [cost] [memory] [end_to_end]``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Callable
 
-from benchmarks import cost, transform
+from benchmarks import cost, memory, transform
 
 
 def main(names: list[str]) -> None:
@@ -16,6 +16,7 @@ def main(names: list[str]) -> None:
     known: dict[str, Callable[[], dict[str, object]]] = {
         "transform": transform.run,
         "cost": cost.run,
+        "memory": memory.run,
         "end_to_end": _end_to_end,
     }
     chosen = names or list(known)

@@ -48,7 +48,7 @@ def prove(broker: Broker, registry: SchemaRegistry, tmp_path: Path) -> Iterator[
 
     yield prepare
     for proof in proofs:
-        proof.gateway.end()
+        proof.end()
 
 
 def _assert_proven(violations: list[Violation], hits: list[Hit], proof: Proof) -> None:

@@ -1,8 +1,8 @@
-"""Runs the gateway as a user would, from the command line, and kills its workers; writes the input meanwhile."""
+"""Runs the gateway as a user would, from the command line; stops it, kills it or its parts, and starts it again."""
 
 from __future__ import annotations
 
-import functools
+import concurrent.futures
 import http.client
 import json
 import os
@@ -12,33 +12,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # Not in its stub's __all__.
 from tests.support.capture import TransactionWatch
 from tests.support.counters import Scrape, parse_metrics
-from tests.support.events import source_topic
-from tests.support.generator import Encoder, Raw
-from tests.support.ledger import ConsentChange, InputRecord, Ledger
+from tests.support.faults import VARIABLE, FaultBox
 from tests.support.processes import free_port
 
-_PRODUCER: Final[dict[str, Any]] = {
-    "acks": "all",
-    "enable.idempotence": True,
-    "linger.ms": 5,
-    "partitioner": "murmur2_random",
-    "queue.buffering.max.messages": 200_000,
-    "log_level": 0,
-}
 _SCRAPE_SECONDS: Final = 0.5
 _FREEZES: Final = 20
 _FROZEN_SECONDS: Final = 0.15
 """Longer than a transaction of another worker, which is not frozen, stays open."""
-_BURST: Final = 20
-"""Events that are written at once."""
+_ORPHAN_SECONDS: Final = 20
+"""In this time the kernel has ended every child of a killed supervisor."""
+_LEADER_SECONDS: Final = 60
+_ROOT: Final = Path(__file__).parents[2]
 
 
 class GatewayRun:
@@ -50,10 +42,18 @@ class GatewayRun:
         bootstrap: The broker.
         registry_url: The registry.
         settings: Further sections of the configuration.
+        faults: Faults that its child processes meet; without, they are the product's own in every respect.
     """
 
     def __init__(
-        self, directory: Path, policy: str, bootstrap: str, registry_url: str, settings: Mapping[str, Any]
+        self,
+        directory: Path,
+        policy: str,
+        bootstrap: str,
+        registry_url: str,
+        settings: Mapping[str, Any],
+        *,
+        faults: FaultBox | None = None,
     ) -> None:
         self.config_directory = directory / "config"
         self.state_directory = directory / "state"
@@ -79,7 +79,8 @@ class GatewayRun:
         )
         (self.config_directory / "policy.yaml").write_text(policy)
         self.bodies: list[bytes] = []
-        self.scrapes: list[Scrape] = []
+        self.lives: list[list[Scrape]] = []
+        self.faults = faults
         self._process: subprocess.Popen[bytes] | None = None
         self._killed: set[int] = set()
         self._stopping = threading.Event()
@@ -104,20 +105,39 @@ class GatewayRun:
         assert done.returncode == 0, done.stderr.decode(errors="replace")
 
     def start(self) -> None:
-        """Start ``tokenweir run`` and read its admin port all the time from then on."""
+        """Start ``tokenweir run``, again if it has ended, and read its admin port all the time from then on."""
+        assert not self.running
+        self.lives.append([])
+        module, environment = "tokenweir", dict(os.environ)
+        if self.faults is not None:
+            module = "tests.support.faultygateway"
+            paths = [str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+            environment |= {VARIABLE: str(self.faults.directory), "PYTHONPATH": os.pathsep.join(paths)}
         with (
-            (self.output_directory / "run.out").open("wb") as out,
-            (self.output_directory / "run.err").open("wb") as err,
+            (self.output_directory / "run.out").open("ab") as out,
+            (self.output_directory / "run.err").open("ab") as err,
         ):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tokenweir", "run", "--config", str(self._config)],
+                [sys.executable, "-m", module, "run", "--config", str(self._config)],
                 cwd=self.config_directory,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
             )
-        self._scraper.start()
+        if not self._scraper.is_alive():
+            self._scraper.start()
+
+    @property
+    def scrapes(self) -> list[Scrape]:
+        """The metrics since the last start, which sets the counters to zero, in the order of the scrapes."""
+        return self.lives[-1] if self.lives else []
+
+    @property
+    def running(self) -> bool:
+        """Whether its supervisor lives."""
+        return self._process is not None and self._process.poll() is None
 
     def ready(self) -> bool:
         """Say whether the gateway is ready.
@@ -125,9 +145,16 @@ class GatewayRun:
         Raises:
             AssertionError: It has ended.
         """
-        assert self._process is not None
-        assert self._process.poll() is None, self.last_words()
+        assert self.running, self.last_words()
         return self._get("/readyz?verbose")[0] == http.client.OK
+
+    def events(self, *names: str) -> Iterator[dict[str, Any]]:
+        """Yield what was logged of some kinds of events, since the first start."""
+        for line in (self.output_directory / "run.err").read_text(errors="replace").splitlines():
+            if line.startswith("{") and any(f'"{name}"' in line for name in names):
+                entry = json.loads(line)
+                if entry["event"] in names:
+                    yield entry
 
     def last_words(self) -> str:
         """Return the end of what the gateway said."""
@@ -135,13 +162,21 @@ class GatewayRun:
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers that live and were not killed."""
-        found = (pid for pid in _descendants(self._pid) if b"worker" in _command_line(pid))
+        return self.children("worker")
+
+    def children(self, kind: str) -> list[int]:
+        """Return the process ids of the children of a kind that live and were not killed."""
+        found = (pid for pid in _descendants(self._pid) if kind.encode() in _command_line(pid))
         return sorted(pid for pid in found if pid not in self._killed)
+
+    def kill_a_child(self, kind: str, dice: random.Random) -> bool:
+        """End a child of a kind with SIGKILL; return False if there is none at the moment."""
+        children = self.children(kind)
+        return bool(children) and self._kill(dice.choice(children))
 
     def kill_a_worker(self, dice: random.Random) -> bool:
         """End a worker with SIGKILL; return False if there is none at the moment."""
-        workers = self.workers()
-        return bool(workers) and self._kill(dice.choice(workers))
+        return self.kill_a_child("worker", dice)
 
     def kill_in_transaction(self, dice: random.Random, watch: TransactionWatch) -> bool:
         """End a worker with SIGKILL while its transaction is open, or at last whatever it does; False if there is none.
@@ -167,14 +202,38 @@ class GatewayRun:
         return _signal(worker, signal.SIGKILL)
 
     def stop(self, timeout_seconds: float = 60) -> int:
-        """Read the metrics once more, send SIGTERM and return the exit code."""
-        process = self._process
-        assert process is not None
+        """Read the metrics once more, send SIGTERM for the last time and return the exit code."""
         self._stopping.set()
         self._scraper.join(30)
         self._read_admin()
+        return self.terminate(timeout_seconds)
+
+    def terminate(self, timeout_seconds: float = 60) -> int:
+        """Send SIGTERM and return the exit code; it can be started again."""
+        process = self._process
+        assert process is not None
         process.send_signal(signal.SIGTERM)
         return process.wait(timeout_seconds)
+
+    def wait(self, timeout_seconds: float = 60) -> int:
+        """Wait until the gateway ends by itself and return the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout_seconds)
+
+    def crash(self) -> None:
+        """End the supervisor with SIGKILL; it can be started again.
+
+        Raises:
+            AssertionError: A child has outlived it.
+        """
+        assert self._process is not None
+        children = _descendants(self._pid)
+        self._process.kill()
+        self._process.wait(30)
+        deadline = time.monotonic() + _ORPHAN_SECONDS
+        while left := [pid for pid in children if _command_line(pid)]:
+            assert time.monotonic() < deadline, f"children have outlived their supervisor: {left}"
+            time.sleep(0.02)
 
     def end(self) -> None:
         """Leave no process behind, whatever happened."""
@@ -193,11 +252,12 @@ class GatewayRun:
             self._read_admin()
 
     def _read_admin(self) -> None:
+        life = self.scrapes
         for path in ("/metrics", "/readyz?verbose", "/livez", "/startupz", "/nothing"):
             status, body = self._get(path)
             self.bodies.append(body)
             if path == "/metrics" and status == http.client.OK:
-                self.scrapes.append(parse_metrics(body.decode()))
+                life.append(parse_metrics(body.decode()))
 
     def _get(self, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
@@ -237,133 +297,39 @@ def _command_line(pid: int) -> list[bytes]:
         return []
 
 
-class Feeder:
-    """Writes events at a steady rate, and each change of consent before its event.
-
-    Args:
-        ledger: What to write; places and times are noted in it.
-        encoder: Makes the bytes.
-        bootstrap: The broker.
-        consent_topic: Where changes are written.
-        per_second: Events per second.
-    """
-
-    def __init__(self, ledger: Ledger, encoder: Encoder, bootstrap: str, consent_topic: str, per_second: float) -> None:
-        self._ledger = ledger
-        self._per_second = per_second
-        self._consent_topic = consent_topic
-        self._events = Producer({**_PRODUCER, "bootstrap.servers": bootstrap})
-        self._consent = Producer({**_PRODUCER, "linger.ms": 0, "bootstrap.servers": bootstrap})
-        self._raw: list[Raw] = [encoder.encode(record) for record in ledger.records]
-        self._changes = [
-            (change, encoder.encode_change(change, number)) for number, change in enumerate(ledger.changes)
-        ]
-        self._failures: list[str] = []
-        self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
-
-    @property
-    def raw_bytes(self) -> int:
-        """Bytes of all values."""
-        return sum(len(raw.value or b"") for raw in self._raw)
-
-    def write_initial_consent(self) -> None:
-        """Write what people decided before the gateway runs, and wait until the broker has it."""
-        for change, (key, value) in self._changes:
-            if change.after_number < 0:
-                self._consent.produce(self._consent_topic, value, key, on_delivery=self._note_failure)
-                self._consent.poll(0)
-        self._finish(self._consent)
-
-    def start(self) -> None:
-        """Begin to write events."""
-        self._thread.start()
-
-    def wait(self, timeout_seconds: float) -> None:
-        """Wait until everything is written and acknowledged.
-
-        Raises:
-            AssertionError: Something could not be written.
-        """
-        self._thread.join(timeout_seconds)
-        assert not self._thread.is_alive(), "the input was not written in time"
-        assert not self._failures, self._failures[:3]
-
-    @property
-    def writing(self) -> bool:
-        """Whether there is more to come."""
-        return self._thread.is_alive()
-
-    def _run(self) -> None:
-        changes = iter([entry for entry in self._changes if entry[0].after_number >= 0])
-        upcoming = next(changes, None)
-        started = time.monotonic()
-        for record, raw in zip(self._ledger.records, self._raw, strict=True):
-            while upcoming is not None and upcoming[0].after_number <= record.number:
-                self._write_change(*upcoming)
-                upcoming = next(changes, None)
-            self._write(record, raw)
-            if record.number % _BURST == 0:
-                self._consent.poll(0)
-                self._poll_until(started + record.number / self._per_second)
-        self._finish(self._consent)
-        self._finish(self._events)
-
-    def _poll_until(self, seconds: float) -> None:
-        """Serve deliveries until a time; one call of poll ends with the first of them."""
-        self._events.poll(0)
-        while (rest := seconds - time.monotonic()) > 0:
-            self._events.poll(rest)
-
-    def _write(self, record: InputRecord, raw: Raw) -> None:
-        record.written_seconds = time.monotonic()
-        note = functools.partial(self._note_place, record)
-        topic = source_topic(record.stream)
-        self._events.produce(topic, raw.value, raw.key, partition=raw.partition, headers=raw.headers, on_delivery=note)
-
-    def _write_change(self, change: ConsentChange, encoded: tuple[bytes, bytes]) -> None:
-        key, value = encoded
-        change.sent_seconds = time.monotonic()
-        change.stored_seconds = float("inf")
-        note = functools.partial(self._note_stored, change)
-        self._consent.produce(self._consent_topic, value, key, on_delivery=note)
-        self._consent.poll(0)
-
-    def _note_place(self, record: InputRecord, error: KafkaError | None, message: Message) -> None:
-        self._note_failure(error, message)
-        record.partition = _number(message.partition())
-        record.offset = _number(message.offset())
-        record.timestamp_ms = message.timestamp()[1]
-
-    def _note_stored(self, change: ConsentChange, error: KafkaError | None, message: Message) -> None:
-        self._note_failure(error, message)
-        change.stored_seconds = time.monotonic()
-
-    def _note_failure(self, error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            self._failures.append(error.name())
-
-    def _finish(self, producer: Producer) -> None:
-        if producer.flush(60):
-            self._failures.append("not everything was acknowledged")
-
-
-def _number(value: int | None) -> int:
-    return -1 if value is None else value
-
-
 class Progress:
     """Compares the committed offsets of consumer groups with the ends of their topics."""
 
     def __init__(self, bootstrap: str, groups: Mapping[str, tuple[str, int]]) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        # With the default, a client whose only broker was killed may wait for a forgotten coordinator for ever
+        # (librdkafka 2.16, issue 5511).
+        recovery = {"metadata.recovery.strategy": "none"}
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **recovery})
         self._groups = groups
 
     def done(self) -> bool:
         """Say whether every partition of every group's topic was committed to its end, and nothing is pending."""
-        return all(
-            self._committed(group, topic, count) == self._ends(topic, count)
-            for group, (topic, count) in self._groups.items()
-        )
+        return self.reached(self.ends())
+
+    def ends(self) -> dict[str, Sequence[int]]:
+        """Return the ends of all partitions as they are now, by group."""
+        return {group: self._ends(topic, count) for group, (topic, count) in self._groups.items()}
+
+    def reached(self, ends: Mapping[str, Sequence[int]]) -> bool:
+        """Say whether every partition was committed to an end that it once had, and nothing is pending."""
+        return not self.missing(ends)
+
+    def missing(self, ends: Mapping[str, Sequence[int]]) -> list[str]:
+        """Say what was not committed yet."""
+        found = []
+        for group, (topic, count) in self._groups.items():
+            committed = self._committed(group, topic, count)
+            if committed is None:
+                found.append(f"offsets of {group} are pending")
+                continue
+            pairs = enumerate(zip(committed, ends[group], strict=True))
+            found += [f"{topic}-{number}: {at} of {end}" for number, (at, end) in pairs if at < end]
+        return found
 
     def _committed(self, group: str, topic: str, count: int) -> Sequence[int] | None:
         request = [ConsumerGroupTopicPartitions(group, [TopicPartition(topic, number) for number in range(count)])]
@@ -375,7 +341,20 @@ class Progress:
         return [found.get(number, -1) for number in range(count)]
 
     def _ends(self, topic: str, count: int) -> Sequence[int]:
-        request = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(count)}  # type: ignore[no-untyped-call]  # Untyped there.
-        answer = self._admin.list_offsets(request, request_timeout=10)
-        ends = {at.partition: future.result(20).offset for at, future in answer.items()}
-        return [ends[number] for number in range(count)]
+        """Return the ends; a broker that has just been started is asked until it leads its partitions again."""
+        deadline = time.monotonic() + _LEADER_SECONDS
+        while True:
+            request = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(count)}  # type: ignore[no-untyped-call]  # Untyped there.
+            answer = self._admin.list_offsets(request, request_timeout=10)
+            # All of them, so that none is left in flight when one fails.
+            concurrent.futures.wait(answer.values(), 20)
+            try:
+                ends = {at.partition: future.result(0).offset for at, future in answer.items()}
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                # Otherwise the client would ask with the leader's epoch from before the start for minutes.
+                self._admin.list_topics(topic, timeout=10)
+                time.sleep(0.1)
+            else:
+                return [ends[number] for number in range(count)]

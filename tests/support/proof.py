@@ -1,4 +1,4 @@
-"""One run of the gateway over the whole input, and its judgement by the checkers of the proof."""
+"""One run of gateways over the whole input, and its judgement by the checkers of the proof."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+from confluent_kafka import KafkaException
 from tests.support.capture import (
     Capture,
     ContinuousReader,
@@ -24,7 +25,7 @@ from tests.support.capture import (
     read_to_end,
     until,
 )
-from tests.support.counters import check_counters, expected_counters, restarts
+from tests.support.counters import check_counters, check_falls, check_never_twice, expected_counters, restarts
 from tests.support.events import (
     AUDIENCES,
     AVRO_SCHEMA,
@@ -36,9 +37,11 @@ from tests.support.events import (
     output_topic,
     source_topic,
 )
-from tests.support.gatewayrun import Feeder, GatewayRun, Progress
+from tests.support.faults import FaultBox
+from tests.support.feeder import Feeder
+from tests.support.gatewayrun import GatewayRun, Progress
 from tests.support.generator import Encoder, make_ledger
-from tests.support.oracle import FateOracle, FateReport, Frontier, Violation
+from tests.support.oracle import FateOracle, FateReport, Found, Frontier, Violation
 from tests.support.outputs import OutputCheck
 from tests.support.rig import Broker, SchemaRegistry
 from tests.support.scan import CanaryScanner, Hit, plain_segments, scanner_for
@@ -87,16 +90,56 @@ class Numbers:
     events_per_second: float = 0
 
 
-class Proof:
-    """One run of the gateway and its judgement."""
+class Sighting(NamedTuple):
+    """When a record was written to its source topic, and when the concurrent reader had what was made of it."""
 
-    def __init__(self, scale: Scale, broker: Broker, registry: SchemaRegistry, directory: Path) -> None:
+    stream: str
+    partition: int
+    written_seconds: float
+    read_seconds: float
+
+
+class Proof:
+    """One run of one or more gateways and its judgement.
+
+    Args:
+        scale: How large it is.
+        broker: A broker without topics of an earlier run.
+        registry: The registry.
+        directory: An empty directory.
+        settings: Sections of the gateway's configuration instead of those of the proof.
+        faults: Faults that the child processes of all its gateways meet.
+    """
+
+    def __init__(
+        self,
+        scale: Scale,
+        broker: Broker,
+        registry: SchemaRegistry,
+        directory: Path,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        faults: FaultBox | None = None,
+    ) -> None:
         self.scale = scale
         self.numbers = Numbers(events=scale.events, kills=scale.kills)
+        self.sightings: list[Sighting] = []
+        self.watch = TransactionWatch(broker.bootstrap, OUTPUT_TOPICS)
+        groups = {f"tokenweir.{stream}": (source_topic(stream), PARTITIONS) for stream in STREAMS}
+        self.progress = Progress(broker.bootstrap, groups)
         self._broker = broker
+        self._registry_url = registry.url
         self._registry = RegistryClient(registry.url)
-        self._watch = TransactionWatch(broker.bootstrap, OUTPUT_TOPICS)
-        self._started = time.monotonic()
+        self._directory = directory
+        self._faults = faults
+        self._reader: ContinuousReader | None = None
+        self._started = self._flowing = time.monotonic()
+        self._settings = {
+            "consent": {"topic": CONSENT_TOPIC, "max_staleness_seconds": MAX_STALENESS_SECONDS},
+            "gateway": {"workers": 2, "commit": {"records": COMMIT_RECORDS}},
+            "logging": {"level": "debug"},
+            **(settings or {}),
+        }
         self.ledger = make_ledger(
             scale.seed,
             events=scale.events,
@@ -104,40 +147,77 @@ class Proof:
             start_ms=time.time_ns() // 1_000_000,
             partitions=PARTITIONS,
         )
-        self.gateway = GatewayRun(
-            directory,
+        self.gateways: list[GatewayRun] = []
+        self.gateway = self.add_gateway("gateway", {})
+
+    def add_gateway(self, name: str, section: Mapping[str, Any]) -> GatewayRun:
+        """Return one more gateway with the policy and the keys of the first, and a state directory of its own.
+
+        Args:
+            name: Of its directory.
+            section: What is different in the section ``gateway`` of its configuration.
+        """
+        settings = {**self._settings, "gateway": {**self._settings["gateway"], **section}}
+        if self.gateways:
+            keys = self.gateway.config_directory / "keys"
+            settings["keys"] = {"directory": str(keys), "kek": {"file": str(keys / "kek.key")}}
+        gateway = GatewayRun(
+            self._directory / name,
             POLICY.read_text(),
-            broker.bootstrap,
-            registry.url,
-            {
-                "consent": {"topic": CONSENT_TOPIC, "max_staleness_seconds": MAX_STALENESS_SECONDS},
-                "gateway": {"workers": 2, "commit": {"records": COMMIT_RECORDS}},
-                "logging": {"level": "debug"},
-            },
+            self._broker.bootstrap,
+            self._registry_url,
+            settings,
+            faults=self._faults,
         )
+        self.gateways.append(gateway)
+        return gateway
 
     def run(self) -> tuple[Capture, Capture]:
         """Run the gateway over the whole input; return what the concurrent and the final reader saw."""
+        feeder = self.begin()
+        self._kill_workers(feeder)
+        feeder.wait(300)
+        return self.finish()
+
+    def begin(self) -> Feeder:
+        """Start the gateway and, once it is ready, begin to write the input."""
         bootstrap = self._broker.bootstrap
         encoder = Encoder(self.ledger, self._prepare())
         feeder = Feeder(self.ledger, encoder, bootstrap, CONSENT_TOPIC, self.scale.per_second)
         feeder.write_initial_consent()
         self.gateway.command("keys", "init")
-        reader = ContinuousReader(bootstrap, WRITTEN_TOPICS)
+        self._reader = ContinuousReader(bootstrap, WRITTEN_TOPICS)
         self.gateway.start()
         until(self.gateway.ready, 90, "the gateway is ready")
-        flowing = time.monotonic()
+        self._flowing = time.monotonic()
         feeder.start()
-        self._kill_workers(feeder)
-        feeder.wait(300)
-        groups = {f"tokenweir.{stream}": (source_topic(stream), PARTITIONS) for stream in STREAMS}
-        until(Progress(bootstrap, groups).done, 180, "everything is processed", 0.25)
-        self.numbers.flow_seconds = time.monotonic() - flowing
-        self.numbers.events_per_second = self.scale.events / self.numbers.flow_seconds
+        return feeder
+
+    def finish(self) -> tuple[Capture, Capture]:
+        """Wait until everything is processed and stop; return what the concurrent and the final reader saw."""
+        assert self._reader is not None
+        until(self.progress.done, 180, "everything is processed", 0.25)
+        self.numbers.flow_seconds = time.monotonic() - self._flowing
+        self.numbers.events = len(self.ledger.records)
+        self.numbers.events_per_second = self.numbers.events / self.numbers.flow_seconds
         time.sleep(1)  # The last transactions are counted after their commits.
-        assert self.gateway.stop() == 0, self.gateway.last_words()
-        assert self._watch.open() == {}, "a transaction was left open"
-        return reader.finish(), read_to_end(bootstrap, WRITTEN_TOPICS, "read_committed")
+        for gateway in self.gateways:
+            assert not gateway.running or gateway.stop() == 0, gateway.last_words()
+        # One that a killed process left open ends with its time-out.
+        self.watch = TransactionWatch(self._broker.bootstrap, OUTPUT_TOPICS)
+        until(self._nothing_open, 30, "no transaction is left open")
+        return self._reader.finish(), read_to_end(self._broker.bootstrap, WRITTEN_TOPICS, "read_committed")
+
+    def _nothing_open(self) -> bool:
+        try:
+            return not self.watch.open()
+        except KafkaException:
+            return False  # Its leader's epoch is from before the broker was killed.
+
+    def end(self) -> None:
+        """Leave no process of a gateway behind, whatever happened."""
+        for gateway in self.gateways:
+            gateway.end()
 
     def _prepare(self) -> dict[str, int]:
         """Create topics and register the schemas of the sources; return the schema ids."""
@@ -154,7 +234,7 @@ class Proof:
     def _kill_workers(self, feeder: Feeder) -> None:
         """Kill workers at random moments while events are written; every other one in the middle of a transaction."""
         dice = random.Random(self.scale.seed)
-        gateway, watch = self.gateway, self._watch
+        gateway, watch = self.gateway, self.watch
         duration = self.scale.events / self.scale.per_second
         moments = sorted(time.monotonic() + dice.uniform(0.02, 0.8) * duration for _ in range(self.scale.kills))
         for number, moment in enumerate(moments):
@@ -167,6 +247,23 @@ class Proof:
 
     def judge(self, concurrent: Capture, final: Capture) -> list[Violation]:
         """Return everything that is wrong with what the readers saw and with the counters."""
+        found, violations = self._judge_ledger(concurrent, final)
+        expected = expected_counters(self.ledger, found)
+        counters = check_counters(self.gateway.scrapes, expected, self.scale.kills * COMMIT_RECORDS)
+        if (restarted := restarts(self.gateway.scrapes[-1])) != self.scale.kills:
+            counters.append(Violation("restarts", f"{restarted} restarts of workers after {self.scale.kills} kills"))
+        return [*violations, *counters]
+
+    def judge_restarted(self, concurrent: Capture, final: Capture) -> list[Violation]:
+        """Do the same where gateways were started more than once, which sets their counters to zero."""
+        found, violations = self._judge_ledger(concurrent, final)
+        lives = [scrapes for gateway in self.gateways for scrapes in gateway.lives if scrapes]
+        falls = [violation for scrapes in lives for violation in check_falls(scrapes)]
+        twice = check_never_twice([scrapes[-1] for scrapes in lives], expected_counters(self.ledger, found))
+        return [*violations, *falls, *twice]
+
+    def _judge_ledger(self, concurrent: Capture, final: Capture) -> tuple[Found, list[Violation]]:
+        """Return what was found of each record, and what is wrong with it."""
         check = OutputCheck(self.ledger)
         decoder = Decoder(self._registry)
         frontier = self._frontier(concurrent, decoder, check)
@@ -181,11 +278,7 @@ class Proof:
         check.finish()
         report = FateOracle(self.ledger, frontier, MAX_STALENESS_SECONDS + SLACK_SECONDS).check(check.found)
         self._note(report)
-        expected = expected_counters(self.ledger, check.found)
-        counters = check_counters(self.gateway.scrapes, expected, self.scale.kills * COMMIT_RECORDS)
-        if (restarted := restarts(self.gateway.scrapes[-1])) != self.scale.kills:
-            counters.append(Violation("restarts", f"{restarted} restarts of workers after {self.scale.kills} kills"))
-        return [*compare_captures(concurrent, final), *check.violations, *report.violations, *counters]
+        return check.found, [*compare_captures(concurrent, final), *check.violations, *report.violations]
 
     def _note(self, report: FateReport) -> None:
         numbers = self.numbers
@@ -195,6 +288,7 @@ class Proof:
     def _frontier(self, concurrent: Capture, decoder: Decoder, check: OutputCheck) -> Frontier:
         """Return how far records were decided at each time, as the concurrent reader saw it in one output."""
         frontier = Frontier()
+        self.sightings = []
         for stream in STREAMS:
             topic = output_topic(stream, AUDIENCES[-1])
             records = in_order(concurrent, topic)
@@ -204,6 +298,8 @@ class Proof:
                 source = check.source_of(sanitized.value)
                 if source is not None:
                     seen.append((captured.read_seconds, source.partition, source.offset))
+                    written, read = source.written_seconds, captured.read_seconds
+                    self.sightings.append(Sighting(stream, source.partition, written, read))
             for seconds, partition, offset in sorted(seen):
                 frontier.saw(stream, partition, offset, seconds)
         return frontier
@@ -240,13 +336,13 @@ class Proof:
             for path in segments.glob(f"{name}-[0-9]*/*"):
                 assert path.suffix != ".log" or plain_segments(path.read_bytes()), f"{path} is compressed"
                 yield from scanner.scan_file(path)
-        yield from scanner.scan_records("admin port", ((body,) for body in self.gateway.bodies))
-        gateway = self.gateway
-        for directory in (gateway.config_directory, gateway.state_directory, gateway.output_directory):
-            files = [path for path in directory.rglob("*") if path.is_file()]
-            assert files, f"{directory} is empty"
-            for path in files:
-                yield from scanner.scan_file(path)
+        for gateway in self.gateways:
+            yield from scanner.scan_records("admin port", ((body,) for body in gateway.bodies))
+            for directory in (gateway.config_directory, gateway.state_directory, gateway.output_directory):
+                files = [path for path in directory.rglob("*") if path.is_file()]
+                assert files, f"{directory} is empty"
+                for path in files:
+                    yield from scanner.scan_file(path)
 
     def report(self) -> None:
         """Write the numbers to the file that the environment names, and to standard output."""

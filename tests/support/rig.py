@@ -103,6 +103,7 @@ class KafkaBroker:
         version: str | None = None,
         settings: Mapping[str, str] | None = None,
         java_options: Sequence[str] = _JAVA_OPTIONS,
+        advertised_port: int | None = None,
     ) -> None:
         """Prepare a broker whose data, configuration and log lie in ``directory``; nothing is started yet.
 
@@ -111,6 +112,7 @@ class KafkaBroker:
             version: The Kafka version; the pinned one if None.
             settings: Broker properties in addition to, or instead of, :data:`SINGLE_NODE`.
             java_options: Options of the virtual machine.
+            advertised_port: The port that a second listener, :attr:`behind_proxy`, tells its clients to use.
 
         Raises:
             PartMissingError: Java or the jars are missing.
@@ -121,6 +123,9 @@ class KafkaBroker:
         self._settings = dict(settings or {})
         self._properties = directory / "server.properties"
         self.bootstrap = f"127.0.0.1:{free_port()}"
+        self._advertised_port = advertised_port
+        self.behind_proxy = f"127.0.0.1:{free_port()}"
+        """Where a proxy on the advertised port finds the second listener."""
         self._server = Server([*self._java, "kafka.Kafka", str(self._properties)], directory, directory / "broker.log")
 
     @property
@@ -168,6 +173,16 @@ class KafkaBroker:
         """Create a topic and wait until its partitions have a leader."""
         create_topic(self.bootstrap, name, partitions, config)
 
+    def _second_listener(self, controller: str) -> Mapping[str, str]:
+        if self._advertised_port is None:
+            return {}
+        first = f"PLAINTEXT://{self.bootstrap}"
+        return {
+            "listeners": f"{first},PROXIED://{self.behind_proxy},CONTROLLER://{controller}",
+            "advertised.listeners": f"{first},PROXIED://127.0.0.1:{self._advertised_port}",
+            "listener.security.protocol.map": f"{SINGLE_NODE['listener.security.protocol.map']},PROXIED:PLAINTEXT",
+        }
+
     def _format(self) -> None:
         """Write the configuration and give the data directory its cluster id."""
         controller = f"127.0.0.1:{free_port()}"
@@ -177,6 +192,7 @@ class KafkaBroker:
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
             "controller.quorum.voters": f"1@{controller}",
             "log.dirs": str(self.log_directory),
+            **self._second_listener(controller),
             **self._settings,
         }
         self._directory.mkdir(parents=True, exist_ok=True)

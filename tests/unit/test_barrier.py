@@ -19,8 +19,8 @@ from tokenweir.runtime.survey import Flow
 _K, _R = 1, 7
 _WITHDRAWAL = Withdrawal("consent", "id-1", _K, _R)
 _FLOWS = (
-    Flow("clicks", "gw.clicks", "raw.clicks", ("clicks.crm", "clicks.ads")),
-    Flow("orders", "gw.orders", "raw.orders", ("orders.crm",)),
+    Flow("clicks", "gw.clicks", "raw.clicks", ("clicks.crm", "clicks.ads"), "clicks.letters"),
+    Flow("orders", "gw.orders", "raw.orders", ("orders.crm",), "orders.letters"),
 )
 _UNSTABLE = UnstableOffsetsError("read committed offsets", "UNSTABLE_OFFSET_COMMIT", retriable=True)
 
@@ -65,6 +65,7 @@ class Cluster:
             "clicks.crm": 2,
             "clicks.ads": 1,
             "orders.crm": 1,
+            "clicks.letters": 2,
         }
     )
     topic_ids: dict[str, str] = field(default_factory=lambda: {"consent": "id-1"})
@@ -95,6 +96,7 @@ class Cluster:
     stable: dict[tuple[str, int], int] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
+    unlisted: set[str] = field(default_factory=set)
 
     def _called(self, name: str) -> None:
         self.calls.append(name)
@@ -119,7 +121,7 @@ class Cluster:
     def committed_topics(self, group: str) -> set[str]:
         """Topics with offsets."""
         self._called(f"topics {group}")
-        return {topic for owner, topic, _ in self.offsets if owner == group}
+        return {topic for owner, topic, _ in self.offsets if owner == group} - self.unlisted
 
     def committed_each(self, group: str, topic: str, partitions: Iterable[int]) -> Mapping[int, Committed | KafkaFault]:
         """Offsets of partitions."""
@@ -309,6 +311,97 @@ def test_every_cause_has_a_remedy() -> None:
     assert set(REMEDIES) == set(Cause)
 
 
+# Groups that replay dead letters
+
+
+def _replay_cluster(*members: Member, offsets: Mapping[int, Committed | KafkaFault]) -> Cluster:
+    """Return a cluster in which dead letters of the clicks are or were replayed."""
+    cluster = Cluster()
+    cluster.group_members["gw.clicks.replay"] = members
+    for number, committed in offsets.items():
+        cluster.offsets["gw.clicks.replay", "clicks.letters", number] = committed
+    return cluster
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [{}, {0: _committed(_R), 1: _committed(0)}, {0: Committed(5, ""), 1: Committed(None, "")}, {1: _committed()}],
+)
+def test_a_replay_group_without_members_holds_nothing_up(offsets: Mapping[int, Committed | KafkaFault]) -> None:
+    """Wherever it stopped: a replay that joins it later waits for all consent that there is by then."""
+    report = _barrier(_replay_cluster(offsets=offsets)).look()
+    assert (report.state, report.holdups) == (State.ENFORCED, ())
+    (resting,) = [group for group in report.groups if group.replay]
+    assert (resting.stream, resting.members, len(resting.partitions)) == ("clicks", 0, 2)
+
+
+@pytest.mark.parametrize("known", [{}, {0: _committed(), 1: _committed()}])
+@pytest.mark.parametrize("fault", [_UNSTABLE, _FAULT])
+def test_offsets_of_a_replay_that_are_not_decided_hold_it_up(
+    known: Mapping[int, Committed | KafkaFault], fault: KafkaFault
+) -> None:
+    """With the very first transaction too, whose topic the group does not list before it is decided."""
+    cluster = _replay_cluster(offsets={**known, 1: fault})
+    cluster.unlisted = set() if known else {"clicks.letters"}
+    barrier = _barrier(cluster)
+    first = barrier.look()
+    cluster.offsets["gw.clicks.replay", "clicks.letters", 1] = _committed(_R)
+    second = barrier.look()
+
+    cause = Cause.OFFSETS_UNSTABLE if fault is _UNSTABLE else Cause.KAFKA_FAULT
+    assert (first.state, first.outputs) == (State.PENDING, ())
+    assert _only(first) == (cause, "gw.clicks.replay", "clicks.letters", 1)
+    assert second.state is State.ENFORCED
+
+
+def test_a_replay_at_work_is_a_group_like_any_other() -> None:
+    """Its positions must be beyond the withdrawal, in every partition of the letters."""
+    member = Member("gw.clicks.replay.0", "/h", frozenset({("clicks.letters", 0), ("clicks.letters", 1)}))
+    cluster = _replay_cluster(member, offsets={0: _committed(), 1: _committed(_R)})
+    behind = _barrier(cluster).look()
+    cluster.offsets["gw.clicks.replay", "clicks.letters", 1] = Committed(None, "")
+    not_begun = _barrier(cluster).look()
+    cluster.offsets["gw.clicks.replay", "clicks.letters", 1] = _committed()
+    through = _barrier(cluster).look()
+
+    assert (behind.state, not_begun.state, through.state) == (State.PENDING, State.PENDING, State.ENFORCED)
+    assert _only(behind) == (Cause.BEHIND, "gw.clicks.replay", "clicks.letters", 1)
+    assert _only(not_begun) == (Cause.NOT_COMMITTED, "gw.clicks.replay", "clicks.letters", 1)
+
+
+def test_a_replay_group_is_asked_for_members_before_offsets() -> None:
+    """With the questions the other way round a transaction could slip in between them."""
+    cluster = _replay_cluster(offsets={0: _committed(_R), 1: _committed(_R)})
+    _barrier(cluster).look()
+    asked = [call for call in cluster.calls if "gw.clicks.replay" in call]
+    assert asked == [
+        "members gw.clicks.replay",
+        "topics gw.clicks.replay",
+        "committed gw.clicks.replay clicks.letters",
+    ]
+
+
+def test_a_replay_that_begins_while_an_answer_is_awaited_does_not_pass_for_the_one_that_rested() -> None:
+    """What was read of a resting group is no proof for a running one."""
+    cluster = _replay_cluster(offsets={0: _committed(_R), 1: _UNSTABLE})
+    barrier = _barrier(cluster)
+    resting = barrier.look()
+    cluster.group_members["gw.clicks.replay"] = (Member("gw.clicks.replay.0", "/h", frozenset()),)
+    cluster.offsets["gw.clicks.replay", "clicks.letters", 1] = _committed()
+    running = barrier.look()
+
+    assert _only(resting) == (Cause.OFFSETS_UNSTABLE, "gw.clicks.replay", "clicks.letters", 1)
+    assert _only(running) == (Cause.BEHIND, "gw.clicks.replay", "clicks.letters", 0)
+
+
+def test_a_replay_group_of_no_stream_counts_like_any_unknown_group() -> None:
+    """Its name alone proves nothing: it may belong to a gateway with another prefix."""
+    cluster = Cluster()
+    cluster.group_members["gw.gone.replay"] = ()
+    report = _barrier(cluster).look()
+    assert (report.state, _only(report)) == (State.NOT_RUNNING, (Cause.GROUP_EMPTY, "gw.gone.replay", "", None))
+
+
 def test_an_unknown_group_counts_until_it_is_deleted() -> None:
     """Whether its stream was removed from the policy or is new: empty, running and behind, running, and gone."""
     cluster = Cluster()
@@ -342,7 +435,7 @@ def test_a_stream_counts_with_its_source_though_the_group_has_nothing_to_do_with
     """The policy was given another source, and the gateway was not started again."""
     cluster = Cluster()
     cluster.partitions["raw.new"] = 1
-    flows = (_FLOWS[0], Flow("orders", "gw.orders", "raw.new", ("orders.crm",)))
+    flows = (_FLOWS[0], Flow("orders", "gw.orders", "raw.new", ("orders.crm",), "orders.letters"))
     report = Barrier(cluster, Clock(), _WITHDRAWAL, flows, "gw", "policy-1").look()
     assert (report.state, _only(report)) == (
         State.PENDING,

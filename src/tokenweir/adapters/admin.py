@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupState,
@@ -20,10 +21,12 @@ from confluent_kafka import (
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # Public names that its typing does not list.
     AdminClient,
     ConfigResource,
+    ConsumerGroupDescription,
     NewTopic,
     OffsetSpec,
     ResourceType,
 )
+from confluent_kafka.admin import TopicDescription as ForeignDescription  # type: ignore[attr-defined]  # As above.
 
 from tokenweir.adapters.consumer import Committed, Partition, committed_by_partition
 from tokenweir.adapters.kafka_errors import KAFKA_LOGGER, KafkaFault, configuration_faults, error_of, fault, faults
@@ -44,6 +47,14 @@ _GRACE_SECONDS = 2.0
 """librdkafka's own time limit fires first; waiting a little longer gives its reason instead of a bare time-out."""
 
 _PAUSE_SECONDS = 0.05
+
+# librdkafka's administrator keeps asking with the leader epoch that it learned first (tried with 2.16: after a restart
+# of the broker it never got another answer than FENCED_LEADER_EPOCH); a new client learns the present one.
+_STALE: Final = frozenset({"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH", "NOT_LEADER_FOR_PARTITION"})
+_TIMED_OUT: Final = frozenset({"_TIMED_OUT", "_TIMED_OUT_QUEUE", "REQUEST_TIMED_OUT"})
+
+_MAX_TIMEOUTS: Final = 2
+"""So many questions in a row without an answer, and the client counts as stuck."""
 
 _Result = TypeVar("_Result")
 
@@ -75,7 +86,11 @@ class Member:
 
 
 class Admin:
-    """An administrator's client. Every method raises :class:`KafkaFault`; none waits much longer than the limit."""
+    """An administrator's client. Every method raises :class:`KafkaFault`; none waits much longer than the limit.
+
+    It may live as long as its process: after an answer that shows that librdkafka's picture of the cluster is out of
+    date, and after repeated time-outs, the next question goes through a new client.
+    """
 
     def __init__(
         self, properties: Mapping[str, PropertyValue], client_id: str = "tokenweir-admin", timeout_seconds: float = 10
@@ -91,33 +106,53 @@ class Admin:
         Raises:
             ClientConfigurationError: librdkafka refused a property.
         """
-        configuration: dict[str, str | int | float | bool] = {
+        self._configuration: dict[str, str | int | float | bool] = {
             **for_admin(properties),
             "client.id": client_id,
             "allow.auto.create.topics": "false",
         }
-        with configuration_faults("administrator's client"):
-            self._client = AdminClient(configuration, logger=KAFKA_LOGGER)
         self._timeout_seconds = timeout_seconds
+        self._timeouts = 0
+        self._client = self._new_client()
+        # One that is thrown away lives on until the next is: another thread may still wait for its answer.
+        self._former: AdminClient | None = None
+
+    def _new_client(self) -> AdminClient:
+        with configuration_faults("administrator's client"):
+            return AdminClient(self._configuration, logger=KAFKA_LOGGER)
 
     def topics(self) -> dict[str, int]:
         """Return the number of partitions of every topic that this client may see."""
-        with faults("list topics"):
-            metadata = self._client.list_topics(timeout=self._timeout_seconds)
+        metadata = self._ask("list topics", lambda: self._client.list_topics(timeout=self._timeout_seconds))
         return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
 
     def describe_topic(self, name: str) -> TopicDescription:
         """Return id, partitions and permissions of a topic; a missing one is ``UNKNOWN_TOPIC_OR_PART``."""
-        operation = f"describe topic {name}"
+        found = self.describe_topics([name])[name]
+        if isinstance(found, KafkaFault):
+            raise found
+        return found
+
+    def describe_topics(self, names: Iterable[str]) -> dict[str, TopicDescription | KafkaFault]:
+        """Return of each topic what :meth:`describe_topic` would return or raise, with one question for all.
+
+        Raises:
+            KafkaFault: The question could not be sent.
+        """
+        wanted = list(names)
         futures = self._ask(
-            operation,
+            "describe topics",
             lambda: self._client.describe_topics(
-                TopicCollection([name]),
-                include_authorized_operations=True,
-                request_timeout=self._timeout_seconds,
+                TopicCollection(wanted), include_authorized_operations=True, request_timeout=self._timeout_seconds
             ),
         )
-        described = self._answer(operation, futures[name])
+        return {name: self._described(name, futures[name]) for name in wanted}
+
+    def _described(self, name: str, future: Future[ForeignDescription]) -> TopicDescription | KafkaFault:
+        try:
+            described = self._answer(f"describe topic {name}", future)
+        except KafkaFault as found:
+            return found
         allowed = described.authorized_operations
         operations = None if allowed is None else frozenset(operation.name for operation in allowed)
         return TopicDescription(name, str(described.topic_id), len(described.partitions), operations)
@@ -153,8 +188,8 @@ class Admin:
             time.sleep(_PAUSE_SECONDS)
 
     def _has_leaders(self, operation: str, name: str, partitions: int) -> bool:
-        with faults(operation):
-            topic = self._client.list_topics(name, timeout=self._timeout_seconds).topics[name]
+        metadata = self._ask(operation, lambda: self._client.list_topics(name, timeout=self._timeout_seconds))
+        topic = metadata.topics[name]
         leaders = [partition.leader for partition in topic.partitions.values()]
         return topic.error is None and len(leaders) == partitions and min(leaders) >= 0
 
@@ -190,6 +225,14 @@ class Admin:
     def low_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """Return the first offset that is still there, of each partition."""
         return self._offsets(topic, partitions, _EARLIEST, "read_uncommitted")
+
+    def offsets_at(self, topic: str, partitions: Iterable[int], timestamp_ms: int) -> dict[int, int | None]:
+        """Return the first offset whose record has this timestamp or a later one; None where there is no such record.
+
+        Timestamps are milliseconds since 1970, as the topic has them: of the event's producer or of the log append.
+        """
+        found = self._offsets(topic, partitions, OffsetSpec.for_timestamp(timestamp_ms), "read_uncommitted")
+        return {partition: offset if offset >= 0 else None for partition, offset in found.items()}
 
     def committed(
         self, group: str, topic: str, partitions: Iterable[int], *, require_stable: bool = True
@@ -253,25 +296,41 @@ class Admin:
 
     def members(self, group: str) -> tuple[Member, ...]:
         """Return the members of a group, none where it is empty or does not exist."""
-        operation = f"describe group {group}"
-        futures = self._ask(
-            operation,
-            lambda: self._client.describe_consumer_groups([group], request_timeout=self._timeout_seconds),
-        )
-        try:
-            described = self._answer(operation, futures[group])
-        except KafkaFault as found:
-            if found.code == "GROUP_ID_NOT_FOUND":
-                return ()
-            raise
+        described = self._group(group)
         return tuple(
             Member(
                 member.client_id,
                 member.host,
                 frozenset((place.topic, place.partition) for place in member.assignment.topic_partitions),
             )
-            for member in described.members
+            for member in (() if described is None else described.members)
         )
+
+    def group_operations(self, group: str) -> frozenset[str] | None:
+        """Return what this client may do with a group, such as ``READ``; None where the cluster does not say.
+
+        It does not say it of a group that does not exist yet.
+        """
+        described = self._group(group)
+        allowed = None if described is None else described.authorized_operations
+        return None if allowed is None else frozenset(operation.name for operation in allowed)
+
+    def _group(self, group: str) -> ConsumerGroupDescription | None:
+        """Return the description of a group, None where it does not exist."""
+        operation = f"describe group {group}"
+        futures = self._ask(
+            operation,
+            lambda: self._client.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=self._timeout_seconds
+            ),
+        )
+        try:
+            described: ConsumerGroupDescription = self._answer(operation, futures[group])
+        except KafkaFault as found:
+            if found.code == "GROUP_ID_NOT_FOUND":
+                return None
+            raise
+        return described
 
     def set_committed(self, group: str, topic: str, offsets: Mapping[int, tuple[int, str]]) -> None:
         """Set offset and metadata of partitions of a topic for a group, which must have no members."""
@@ -310,18 +369,39 @@ class Admin:
                 places, isolation_level=_ISOLATION[isolation], request_timeout=self._timeout_seconds
             ),
         )
-        return {place.partition: self._answer(operation, future).offset for place, future in futures.items()}
+        offsets = {place.partition: self._answer(operation, future).offset for place, future in futures.items()}
+        # A request that has timed out is reported as a success with the offset -1001 (tried with librdkafka 2.16). Were
+        # it taken for an end, that would prove freshness and enforcement. Only a timestamp may find nothing: -1.
+        if min(offsets.values()) < (0 if spec is _LATEST or spec is _EARLIEST else -1):
+            with self._watched():
+                raise KafkaFault(operation, "_TIMED_OUT", "the answer has no offsets", retriable=True)
+        return offsets
 
     def _ask(self, operation: str, question: Callable[[], _Result]) -> _Result:
         """Send a question and hand over librdkafka's log messages."""
-        with faults(operation):
+        with self._watched(), faults(operation):
             self._client.poll(0)
             return question()
 
     def _answer(self, operation: str, future: Future[_Result]) -> _Result:
+        with self._watched():
+            try:
+                answer = future.result(self._timeout_seconds + _GRACE_SECONDS)
+            except KafkaException as error:
+                raise fault(operation, error_of(error)) from error
+            except FutureTimeoutError:
+                raise KafkaFault(operation, "_TIMED_OUT", retriable=True) from None
+        self._timeouts = 0
+        return answer
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Make the client anew after a fault that asking the same one again would not cure."""
         try:
-            return future.result(self._timeout_seconds + _GRACE_SECONDS)
-        except KafkaException as error:
-            raise fault(operation, error_of(error)) from error
-        except FutureTimeoutError:
-            raise KafkaFault(operation, "_TIMED_OUT", retriable=True) from None
+            yield
+        except KafkaFault as found:
+            self._timeouts = self._timeouts + 1 if found.code in _TIMED_OUT else 0
+            if found.code in _STALE or self._timeouts >= _MAX_TIMEOUTS:
+                self._timeouts = 0
+                self._former, self._client = self._client, self._new_client()
+            raise

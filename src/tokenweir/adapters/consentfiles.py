@@ -139,6 +139,12 @@ class StoreMeta:
         """Return the description of an empty store."""
         return cls(topic_id, secrets.randbits(62) + 1, (0,) * partitions, False, now_ms, now_ms)
 
+    def is_behind(self, other: StoreMeta) -> bool:
+        """Whether this is an earlier state of the same store: LMDB falls back to it if its newest root is damaged."""
+        return self.generation == other.generation and any(
+            mine < theirs for mine, theirs in zip(self.position, other.position, strict=True)
+        )
+
     def to_bytes(self) -> bytes:
         """Return it as it is stored."""
         return json.dumps({"format": 1} | asdict(self), separators=(",", ":"), sort_keys=True).encode()

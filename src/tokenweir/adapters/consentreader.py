@@ -23,6 +23,7 @@ from tokenweir.adapters.consentfiles import (
     lmdb_errors,
     store_error,
 )
+from tokenweir.adapters.readersigns import ReaderSign
 from tokenweir.core.consent import DENIED, UNKNOWN, SubjectConsent
 from tokenweir.core.subjects import Subject
 
@@ -56,11 +57,39 @@ class ConsentSnapshot:
             return DENIED
         seal = self._seal
         key = seal.id_of(subject)
+        self._reader.enter()
         try:
             entry = self._transaction.get(key)
-            return UNKNOWN if entry is None else consent_of(seal, key, bytes(entry))
+            if entry is None:
+                self._prove_absent(key)
+                return UNKNOWN
+            return consent_of(seal, key, bytes(entry))
         except (lmdb.Error, StoreCorruptError) as error:
             raise self._reader.damage(error) from None
+        finally:
+            self._reader.leave()
+
+    def _prove_absent(self, key: bytes) -> None:
+        """Check that the two entries between which this key would stand are genuine and in order.
+
+        Unknown is an answer that some legal bases take for yes. A key that was damaged on a page leads the search
+        astray, and then its neighbours there are out of order, or one of them has no valid MAC.
+
+        Raises:
+            StoreCorruptError: They are not.
+        """
+        with self._transaction.cursor() as cursor:
+            more = cursor.set_range(key)
+            if more:
+                self._check_neighbour(cursor, after=key)
+            if cursor.prev() if more else cursor.last():
+                self._check_neighbour(cursor, before=key)
+
+    def _check_neighbour(self, cursor: lmdb.Cursor, *, before: bytes = b"", after: bytes = b"") -> None:
+        found = bytes(cursor.key())
+        if (before and found >= before) or (after and found <= after):
+            raise StoreCorruptError("entries of the consent store are out of order")
+        self._seal.open(found, bytes(cursor.value()))
 
     def close(self) -> None:
         """Let go of the snapshot, so that its pages can be used again."""
@@ -88,6 +117,7 @@ class ConsentStoreReader:
         self._map_bytes = map_bytes
         self._environment: lmdb.Environment | None = None
         self._inode = 0
+        self._sign: ReaderSign | None = None
         self._last: tuple[bytes, StoreMeta] = (b"", StoreMeta.new("", 0, 0))
 
     def snapshot(self) -> ConsentSnapshot:
@@ -107,6 +137,18 @@ class ConsentStoreReader:
             if isinstance(error, (lmdb.Error, StoreCorruptError)):
                 raise self.damage(error) from None
             raise
+        finally:
+            self.leave()
+
+    def enter(self) -> None:
+        """Say that LMDB is going to run; if the process dies of it, the writer rebuilds the store."""
+        if self._sign is not None:
+            self._sign.enter(self._inode)
+
+    def leave(self) -> None:
+        """Say that LMDB came back."""
+        if self._sign is not None:
+            self._sign.leave()
 
     def reader_check(self) -> int:
         """Free the pages that killed readers had pinned; return the number of those readers."""
@@ -115,9 +157,10 @@ class ConsentStoreReader:
 
     def close(self) -> None:
         """Close the store; a later snapshot opens it again."""
-        if self._environment is not None:
-            self._environment.close()
-            self._environment = None
+        self._close_environment()
+        if self._sign is not None:
+            self._sign.close()
+            self._sign = None
 
     def damage(self, error: lmdb.Error | StoreError) -> StoreError:
         """Return what is to be raised for an error, and tell the writer if it means damage."""
@@ -128,13 +171,17 @@ class ConsentStoreReader:
         return found
 
     def _current_environment(self) -> lmdb.Environment:
-        """Return the environment of the data file that is there now: a rebuild replaces the file."""
+        """Enter, and return the environment of the data file that is there now: a rebuild replaces the file."""
         inode = files.inode(self._directory)
-        if self._environment is None or inode != self._inode:
-            self.close()
-            if not inode:
-                raise StoreUnavailableError("there is no consent store")
+        if inode != self._inode:
+            self._close_environment()
             self._inode = inode
+        if not inode:
+            raise StoreUnavailableError("there is no consent store")
+        if self._sign is None:
+            self._sign = self._new_sign()
+        self.enter()
+        if self._environment is None:
             self._environment = lmdb.open(
                 str(self._directory),
                 map_size=self._map_bytes,
@@ -146,10 +193,24 @@ class ConsentStoreReader:
             )
         return self._environment
 
+    def _close_environment(self) -> None:
+        if self._environment is not None:
+            self._environment.close()
+            self._environment = None
+
+    def _new_sign(self) -> ReaderSign:
+        try:
+            return ReaderSign(self._directory)
+        except OSError as error:
+            raise StoreUnavailableError(f"a reader of the consent store cannot sign in ({error.strerror})") from None
+
     def _meta(self, transaction: lmdb.Transaction) -> StoreMeta:
         entry = bytes(transaction.get(META, b""))
         if entry and entry != self._last[0]:
-            self._last = entry, StoreMeta.from_bytes(self.seal.open(META, entry))
+            meta = StoreMeta.from_bytes(self.seal.open(META, entry))
+            if meta.is_behind(self._last[1]):
+                raise StoreCorruptError("the consent store has lost what it had")
+            self._last = entry, meta
         meta = self._last[1]
         if not entry or not meta.complete:
             raise StoreUnavailableError("the consent store is not restored yet")

@@ -16,6 +16,7 @@ from typing import Final
 import lmdb
 
 from tokenweir.adapters import consentfiles as files
+from tokenweir.adapters import readersigns
 from tokenweir.adapters.consentfiles import (
     MAP_BYTES,
     MAX_READERS,
@@ -109,6 +110,7 @@ class ConsentStoreWriter:
         self._owner: int | None = None
         self._environment: lmdb.Environment | None = None
         self._meta = StoreMeta.new("", 0, 0)
+        self._meta_entry: bytes | None = None
         self._acknowledged: Mapping[int, int] = {}
 
     @property
@@ -135,6 +137,11 @@ class ConsentStoreWriter:
     def blocked(self) -> frozenset[int]:
         """Consent partitions with a key that could not be read; while there is one, all subjects are denied."""
         return frozenset(self._meta.blocked)
+
+    @property
+    def blocked_at(self) -> Mapping[int, int]:
+        """By blocked partition, the offset of the last record that has to be acknowledged."""
+        return self._meta.blocked
 
     def claim(self) -> None:
         """Make the directory this writer's own until it is closed; :meth:`open` does it too.
@@ -222,8 +229,10 @@ class ConsentStoreWriter:
         Mark(self._boot_id, clean=False, opens=1).write(self._directory, self._seal)
 
     def corruption_reported(self) -> bool:
-        """Whether a reader found damage."""
-        return files.corruption_reported(self._directory)
+        """Whether a reader found damage, or died inside of LMDB, which is how some damage shows."""
+        return files.corruption_reported(self._directory) or readersigns.died_inside(
+            self._directory, files.inode(self._directory)
+        )
 
     def reader_check(self) -> int:
         """Free the pages that killed readers had pinned; return the number of those readers."""
@@ -259,7 +268,7 @@ class ConsentStoreWriter:
             mark = Mark.read(self._directory, self._seal)
         except StoreCorruptError:
             mark = None
-        if mark is None or files.corruption_reported(self._directory):
+        if mark is None or self.corruption_reported():
             return OpenReason.CORRUPT, 0
         if mark.clean:
             return OpenReason.KEPT, 0
@@ -270,7 +279,7 @@ class ConsentStoreWriter:
     def _open_kept(self, topic_id: str, partitions: int, max_age_ms: int, now_ms: int) -> OpenReason:
         try:
             self._open_environment()
-            meta = self._read_meta()
+            entry, meta = self._read_meta()
             if meta.topic_id != topic_id:
                 return OpenReason.TOPIC_CHANGED
             if len(meta.position) != partitions:
@@ -282,16 +291,16 @@ class ConsentStoreWriter:
         except StoreError:
             # Damage shows in many ways. If it was the disk, beginning anew will say so.
             return OpenReason.CORRUPT
-        self._meta = meta
+        self._meta, self._meta_entry = meta, entry
         self.take_acknowledged()
         return OpenReason.KEPT
 
-    def _read_meta(self) -> StoreMeta:
+    def _read_meta(self) -> tuple[bytes, StoreMeta]:
         with lmdb_errors(), self._opened.begin() as transaction:
             entry = transaction.get(META)
         if entry is None:
             raise StoreCorruptError("the consent store does not say what it is")
-        return StoreMeta.from_bytes(self._seal.open(META, bytes(entry)))
+        return bytes(entry), StoreMeta.from_bytes(self._seal.open(META, bytes(entry)))
 
     def _verify(self, meta: StoreMeta) -> None:
         """Check every entry and their number: a reader cannot tell a lost entry from a subject without decisions."""
@@ -306,7 +315,10 @@ class ConsentStoreWriter:
     def _begin(self, topic_id: str, partitions: int, now_ms: int) -> None:
         self._close_environment()
         files.remove_data(self._directory)
+        # A new file may be given the identity of the old one.
+        readersigns.forget_the_dead(self._directory)
         self._open_environment()
+        self._meta_entry = None
         self._write(StoreMeta.new(topic_id, partitions, now_ms))
 
     def _open_environment(self) -> None:
@@ -328,15 +340,18 @@ class ConsentStoreWriter:
 
     def _write(self, meta: StoreMeta, changes: Changes | None = None) -> None:
         with lmdb_errors(), self._opened.begin(write=True) as transaction:
+            if transaction.get(META) != self._meta_entry:
+                raise StoreCorruptError("the consent store is not as its writer left it")
             if changes is not None:
                 more = sum(
                     self._change(transaction, self._seal.id_of(subject), states)
                     for subject, states in changes.by_subject.items()
                 )
                 meta = replace(meta, entries=meta.entries + more)
-            transaction.put(META, self._seal.seal(META, meta.to_bytes()))
+            entry = self._seal.seal(META, meta.to_bytes())
+            transaction.put(META, entry)
         # Only what is committed counts.
-        self._meta = meta
+        self._meta, self._meta_entry = meta, entry
 
     def _change(self, transaction: lmdb.Transaction, key: bytes, changes: Mapping[str, SourceState | None]) -> int:
         """Change one subject's entry; return how many entries there are more."""

@@ -128,6 +128,7 @@ class GroupConsumer:
         self._callbacks = callbacks
         self._owned: frozenset[Partition] = frozenset()
         self._begun: frozenset[Partition] = frozenset()
+        self._paused: set[Partition] = set()
         self._rebalanced = False
 
     def subscribe(self, topics: Iterable[str]) -> None:
@@ -225,13 +226,17 @@ class GroupConsumer:
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Stop fetching from these partitions; the others go on."""
+        places = list(partitions)
         with faults("pause"):
-            self._consumer.pause([TopicPartition(*place) for place in partitions])
+            self._consumer.pause([TopicPartition(*place) for place in places])
+        self._paused.update(places)
 
     def resume(self, partitions: Iterable[Partition]) -> None:
         """Fetch from these partitions again."""
+        places = list(partitions)
         with faults("resume"):
-            self._consumer.resume([TopicPartition(*place) for place in partitions])
+            self._consumer.resume([TopicPartition(*place) for place in places])
+        self._paused.difference_update(places)
 
     def close(self) -> None:
         """Leave the group. The revoke callback runs within."""
@@ -239,6 +244,8 @@ class GroupConsumer:
             self._consumer.close()
 
     def _assign(self, starts: Mapping[Partition, int]) -> None:
+        # librdkafka keeps a pause through any assignment, even one after a rebalance: nothing would ever come again.
+        self.resume(self._paused)
         with faults("take partitions"):
             self._consumer.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
         self._begun = frozenset(starts)

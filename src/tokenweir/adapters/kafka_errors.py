@@ -87,6 +87,9 @@ class KafkaFault(TokenweirError):  # noqa: N818 - an error is what confluent_kaf
         self.fatal = fatal
 
 
+FENCED: Final = frozenset({"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED"})
+"""Codes that say: the broker does not know this producer as the holder of its transactional id any more."""
+
 _UNREACHABLE: Final = frozenset({"_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"})
 _NO_TOPIC: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"})
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from tokenweir.adapters.kafka_errors import (
+    FENCED,
     KAFKA_LOGGER,
     KafkaFault,
     configuration_faults,
@@ -31,6 +32,9 @@ _DEFAULTS: Mapping[str, str] = {
     "retry.backoff.ms": "5",
     "retry.backoff.max.ms": "1000",
     "linger.ms": "2",
+    # When the last broker is lost, the default forgets all brokers and begins at the bootstrap servers. A call that
+    # sends offsets then waits for ever for the coordinator that was forgotten (librdkafka 2.16, issue 5511).
+    "metadata.recovery.strategy": "none",
 }
 
 _OWNED: Mapping[str, str | bool] = {
@@ -42,7 +46,18 @@ _OWNED: Mapping[str, str | bool] = {
     "allow.auto.create.topics": "false",
     # A commit reports the failure of any record, so no report per record is needed. Here the client wants a bool.
     "delivery.report.only.error": True,
+    # A connection that is lost has to be told; see _Disturbances.
+    "log.connection.close": "true",
 }
+
+_LOG_LEVEL = 6
+"""The least level (syslog's ``info``) at which librdkafka tells of every lost connection."""
+
+_DISTURBANCES = ("FAIL ", "REQTMOUT ")
+"""How librdkafka's messages of a lost connection and of an unanswered request begin."""
+
+EXPIRED = "TRANSACTION_EXPIRED"
+"""The code of a fault that says: the broker has aborted a transaction that was open for too long."""
 
 _ABORTABLE_AT_PRODUCE = frozenset(
     {
@@ -64,11 +79,33 @@ class OffsetToCommit(NamedTuple):
     metadata: str
 
 
+class _Disturbances:
+    """Takes librdkafka's messages and passes them on; some of them are all that it says of a request that it repeats.
+
+    The connection to a transaction's coordinator is lost without a word to an error callback (tried with 2.16).
+
+    Attributes:
+        seen: Whether a connection was lost or a request was given up.
+    """
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """Do as :meth:`logging.Logger.log` does."""
+        self.seen = self.seen or (message % arguments if arguments else message).startswith(_DISTURBANCES)
+        KAFKA_LOGGER.log(level, message, *arguments)
+
+
 class TransactionalProducer:
     """One slot's producer. Not thread-safe.
 
     Every method raises :class:`KafkaFault`. ``retriable``: call again. ``abortable``: :meth:`abort`, then begin
     again. ``fatal``: :meth:`purge` and create a new one.
+
+    A broker fences a producer for two reasons that it does not tell apart: another one has taken its id, or its
+    transaction has timed out (KIP-98, KIP-360), as it does when the process or the broker stood still for a while. If
+    the transaction was open for that long the fault has the code :data:`EXPIRED`, and a new producer goes on.
     """
 
     def __init__(self, properties: Mapping[str, PropertyValue], transactional_id: str, client_id: str = "") -> None:
@@ -82,23 +119,40 @@ class TransactionalProducer:
         Raises:
             ClientConfigurationError: librdkafka refused a property.
         """
-        configuration: dict[str, object] = {
+        self._configuration: dict[str, object] = {
             **_DEFAULTS,
             **for_producer(properties),
             **_OWNED,
             "transactional.id": transactional_id,
             "client.id": client_id or transactional_id,
+            "log_level": max(_LOG_LEVEL, int(properties.get("log_level", _LOG_LEVEL))),
         }
-        with configuration_faults("producer"):
-            self._producer = Producer(configuration, logger=KAFKA_LOGGER)
+        self._disturbances = _Disturbances()
+        self._producer = self._new_client()
+        self._begun_seconds = 0.0
 
     def init_transactions(self, timeout_seconds: float = 60) -> None:
         """Fence the former producer of this id and wait until its transaction is decided."""
         with transaction_faults("initialize transactions"):
             self._producer.init_transactions(timeout_seconds)
+        # What is under way from before carries another epoch.
+        self._serve()
+        self._disturbances.seen = False
 
     def begin(self) -> None:
-        """Begin a transaction."""
+        """Begin a transaction, with a new client if a connection was lost since the last one began.
+
+        librdkafka repeats a request whose answer does not come, and tells nobody. Of two requests to end the last
+        transaction the first may be late, and would then end this one in its midst: with records and without offsets,
+        or the other way round (tried with librdkafka 2.16 and Kafka 4.1; KIP-890, librdkafka issue 5423). The same
+        goes for offsets that are sent twice. A new client has a new epoch, and the broker refuses the old one's.
+        """
+        self._serve()
+        if self._disturbances.seen:
+            self.purge()
+            self._producer = self._new_client()
+            self.init_transactions()
+        self._begun_seconds = _seconds_awake_or_not()
         with transaction_faults("begin a transaction"):
             self._producer.begin_transaction()
 
@@ -136,10 +190,10 @@ class TransactionalProducer:
                 deadline_seconds = deadline_seconds or now_seconds + TRANSACTION_TIMEOUT_MS / 1000
                 if now_seconds > deadline_seconds:
                     raise KafkaFault("produce", "_QUEUE_FULL", "nothing is taken", abortable=True) from None
-                with transaction_faults("produce"):
+                with self._faults("produce"):
                     self._producer.poll(0.01)
             except KafkaException as error:
-                raise _produce_fault(error_of(error)) from None
+                raise self._expired(_produce_fault(error_of(error))) from None
             else:
                 return
 
@@ -151,12 +205,12 @@ class TransactionalProducer:
             group_metadata: What :meth:`GroupConsumer.group_metadata` gave before the first record was read.
         """
         positions = [TopicPartition(topic, partition, offset, text) for topic, partition, offset, text in offsets]
-        with transaction_faults("send offsets"):
+        with self._faults("send offsets"):
             self._producer.send_offsets_to_transaction(positions, group_metadata, _NO_LIMIT_SECONDS)
 
     def commit(self) -> None:
         """Flush and commit. Blocks until it is decided, for as long as the broker takes."""
-        with transaction_faults("commit"):
+        with self._faults("commit"):
             self._producer.commit_transaction(_NO_LIMIT_SECONDS)
         self._serve()
 
@@ -166,7 +220,7 @@ class TransactionalProducer:
         After a broker refused a record, the next transaction may fail too, with ``OUT_OF_ORDER_SEQUENCE_NUMBER``:
         the number of the refused record was used up. A new producer has no such memory.
         """
-        with transaction_faults("abort"):
+        with self._faults("abort"):
             self._producer.abort_transaction(_NO_LIMIT_SECONDS)
         self._serve()
 
@@ -180,14 +234,39 @@ class TransactionalProducer:
         self._serve()
         del self._producer
 
+    @contextmanager
+    def _faults(self, operation: str) -> Iterator[None]:
+        """Turn foreign exceptions of a call within a transaction into :class:`KafkaFault`."""
+        try:
+            with transaction_faults(operation):
+                yield
+        except KafkaFault as found:
+            raise self._expired(found) from found.__cause__
+
+    def _expired(self, found: KafkaFault) -> KafkaFault:
+        """Return the fault, or the one that it means for a transaction which the broker has ended by itself."""
+        open_seconds = _seconds_awake_or_not() - self._begun_seconds
+        if found.code not in FENCED or open_seconds < TRANSACTION_TIMEOUT_MS / 1000:
+            return found
+        return KafkaFault(found.operation, EXPIRED, f"{found.code} after {open_seconds:.0f} s", fatal=True)
+
+    def _new_client(self) -> Producer:
+        with configuration_faults("producer"):
+            return Producer(self._configuration, logger=self._disturbances)
+
     def _serve(self) -> None:
-        """Let librdkafka hand over its log messages.
+        """Let librdkafka hand over its log messages and what has disturbed it.
 
         A poll also raises what made the producer unusable. The next call says so as well; here it would turn a
         commit that succeeded into a failure.
         """
         with suppress(KafkaException):
             self._producer.poll(0)
+
+
+def _seconds_awake_or_not() -> float:
+    """Return a reading of a clock that also runs while the machine is suspended, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _produce_fault(error: KafkaError) -> KafkaFault:

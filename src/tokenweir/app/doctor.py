@@ -20,8 +20,9 @@ from tokenweir.core.consent import ConsentKeyError, parse_key
 from tokenweir.core.subjects import partition_of
 from tokenweir.errors import DecodeError, KeysError, RegistryError, SchemaError
 from tokenweir.runtime import preflight
+from tokenweir.runtime.checks import Check
 from tokenweir.runtime.gateway import Gateway, keyset_path
-from tokenweir.runtime.preflight import MISSING, Check
+from tokenweir.runtime.preflight import MISSING
 from tokenweir.runtime.sources import open_registry, read_text
 from tokenweir.words import counted
 

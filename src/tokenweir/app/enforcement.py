@@ -16,6 +16,7 @@ from tokenweir.runtime.barrier import Barrier, Report, Withdrawal, wait
 from tokenweir.runtime.clock import SystemClock
 from tokenweir.runtime.gateway import group_of, output_topics
 from tokenweir.runtime.survey import Flow, GroupReading, PartitionReading, read_groups
+from tokenweir.runtime.topics import dead_letter_topic
 
 _CLIENT_ID: Final = "tokenweir-consent-tool"
 
@@ -26,7 +27,13 @@ _ANSWER_SECONDS: Final = 5.0
 def flows_of(config: Config, policy: Policy) -> list[Flow]:
     """Return the streams of a policy with their groups and topics."""
     return [
-        Flow(stream, group_of(config, stream), found.source.topic, tuple(output_topics(policy, stream)))
+        Flow(
+            stream,
+            group_of(config, stream),
+            found.source.topic,
+            tuple(output_topics(policy, stream)),
+            dead_letter_topic(config, found.source.topic),
+        )
         for stream, found in policy.streams.items()
     ]
 

@@ -25,6 +25,8 @@ _MODULES: Final = (
     "preview",
     "run",
     "consent",
+    "offsets",
+    "replay",
     "version",
 )
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _ASKING_BASES: Final = frozenset({"consent", "opt_out", "legitimate_interest"})
 """Bases for which the decisions of the person count."""
+_MORE: Final = 1
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +52,7 @@ def register(app: typer.Typer) -> None:
         "zcat decisions.jsonl.gz | tokenweir consent import -",
         name="import",
     )
+    verbs.add(group, acknowledge, "tokenweir consent acknowledge 3 17", "tokenweir consent acknowledge 3 17 --yes")
     enforcement.register(group)
     app.add_typer(group, name="consent")
 
@@ -188,6 +190,55 @@ def import_(
         return
     forgets = f", {_counted(forgotten, 'tombstone')} among them" if forgotten else ""
     out(f"{_counted(lines, 'line')} read, {_counted(written, 'record')} written to {topic.name}{forgets}")
+
+
+def acknowledge(
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0, help="The consent partition.")],
+    offset: Annotated[int, typer.Argument(metavar="OFFSET", min=0, help="The last record that is accepted.")],
+    *,
+    config: ConfigOption = None,
+    yes: YesOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Accept consent records whose keys cannot be read.
+
+    Such a record may have been anybody's withdrawal, so every subject is denied until a person has looked at it; the
+    event consent_undecodable names its place. Write what it meant under a key that can be read, if anybody knows; then
+    accept it, and all before it in its partition. Run this where the gateway runs, once for each instance: it is kept
+    in the state directory. Exit code 1: it was accepted, but more of them lie behind it, and everyone stays denied.
+    """
+    from tokenweir.app import acknowledgement  # noqa: PLC0415 - slow to import; --help does not need it.
+    from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - as above.
+
+    settings, _loaded = open_policy(config)
+    with cluster_faults(settings):
+        found = acknowledgement.examine(settings, partition, offset, _progress("records read"))
+    accepted = _counted(len(found.accepted), "unreadable key")
+    if not found.accepted:
+        talk(f"no record with an unreadable key is there any more, at offset {offset} or before it")
+    if not yes:
+        _ask(f"whatever {accepted} of partition {partition} meant is given up", found.topic, "")
+    acknowledgement.accept(settings, found)
+    if format_ is Format.JSON:
+        out_json(
+            {
+                "topic": found.topic,
+                "topic_id": found.topic_id,
+                "partition": partition,
+                "offset": offset,
+                "accepted": list(found.accepted),
+                "remaining": list(found.remaining),
+            }
+        )
+    else:
+        out(f"{accepted} of {found.topic}, partition {partition}, accepted up to offset {offset}")
+    if found.remaining:
+        talk(
+            f"{_counted(len(found.remaining), 'unreadable key')} of this partition remain, the last at offset "
+            f"{found.remaining[-1]}: every subject stays denied",
+            style="yellow",
+        )
+        raise typer.Exit(_MORE)
 
 
 def _counted(number: int, word: str) -> str:

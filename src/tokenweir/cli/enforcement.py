@@ -201,7 +201,9 @@ def _show_report(report: Report, partition: int, begun: float) -> None:
                     group.group,
                     reading.topic,
                     str(reading.partition),
-                    f"applied to {_applied(reading, partition)}",
+                    "no replay runs"
+                    if group.replay and not group.members
+                    else f"applied to {_applied(reading, partition)}",
                     _instant(reading.read_at_ms),
                     reading.worker,
                 ]
@@ -253,7 +255,7 @@ def _show_positions(positions: Positions) -> None:
     ends = ",".join(f"{number}:{end}" for number, end in sorted(positions.ends.items()))
     talk(f"the consent topic {positions.topic} ends at {ends}")
     for group in positions.groups:
-        if group.exists and group.fault is None and not group.members:
+        if group.exists and group.fault is None and not group.members and not group.replay:
             talk(f"group {group.group} has no members: it is not running", style="yellow")
 
 
@@ -322,6 +324,7 @@ def _plain_group(group: GroupReading, partition: int) -> dict[str, object]:
     return {
         "group": group.group,
         "stream": group.stream,
+        "replay": group.replay,
         "members": group.members,
         "partitions": [
             {**_plain_reading(reading), "applied_to": _applied(reading, partition)} for reading in group.partitions

@@ -116,6 +116,7 @@ OWNED: Mapping[str, str] = {
     "log.queue": _INTERNAL,
     "enabled_events": _INTERNAL,
     "delivery.report.only.error": _INTERNAL,
+    "log.connection.close": _INTERNAL,
 }
 """Properties that the gateway sets itself, each with the reason why a configuration must not."""
 

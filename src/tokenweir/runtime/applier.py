@@ -40,6 +40,7 @@ BATCH_SECONDS: Final = 0.05
 #: How often the topic's end is asked for.
 PROOF_SECONDS: Final = 1.0
 
+_CLIENT_ID: Final = "tokenweir.applier"
 _ANSWER_SECONDS: Final = 3.0
 _LOOK_NS: Final = 1_000_000_000
 _CARE_NS: Final = 10 * _LOOK_NS
@@ -47,6 +48,10 @@ _SETTLED_NS: Final = 60 * _LOOK_NS
 # A running store is rebuilt too if it lost the topic for so long that it may have missed a tombstone. Retentions
 # below two minutes are for tests: proofs come once a second, and cannot show anything finer.
 _SHORTEST_AGE_MS: Final = 60_000
+
+# A connection that swallows everything, as a firewall leaves it, is given up after the first, and a broker that refused
+# is tried again after the second: librdkafka's own 60 and 10 seconds would be the length of the pause.
+_DEFAULTS: Final[Mapping[str, PropertyValue]] = {"socket.timeout.ms": 5_000, "reconnect.backoff.max.ms": 1_000}
 
 # librdkafka's administrator keeps asking with the leader epoch that it learned first (tried with 2.16: after a restart
 # of the broker it never got another answer than FENCED_LEADER_EPOCH); a new client learns the present one.
@@ -98,7 +103,7 @@ class ApplierSettings:
     mac_key: bytes = field(repr=False)
     boot_id: str
     purposes: frozenset[str] | None = None
-    client_id: str = "tokenweir-consent"
+    client_id: str = _CLIENT_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,7 @@ class ConsentApplier:
         freshness: FreshnessWriter,
         *,
         on_progress: Callable[[Progress], None] = _nobody,
-        client_id: str = "tokenweir-consent",
+        client_id: str = _CLIENT_ID,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         wall_ms: Callable[[], int] = _wall_ms,
     ) -> None:
@@ -160,7 +165,7 @@ class ConsentApplier:
             monotonic_ns: The clock of the proofs; the one that readers of the freshness use.
             wall_ms: Milliseconds since 1970.
         """
-        self._properties = properties
+        self._properties = {**_DEFAULTS, **properties}
         self._topic = topic
         self._store = store
         self._freshness = freshness
@@ -195,6 +200,7 @@ class ConsentApplier:
                 partitions=described.partitions,
                 reason=reason.value,
             )
+            self._log_blocked()
             self._begin()
             while not stop.is_set():
                 try:
@@ -322,15 +328,24 @@ class ConsentApplier:
 
     def _log_oddities(self, applied: Applied) -> None:
         if applied.unreadable:
-            # Until they are acknowledged, every subject is denied.
-            for partition in sorted(self._store.blocked):
-                log(Event.CONSENT_UNDECODABLE, topic=self._topic, partition=partition, reason="key_unreadable")
+            self._log_blocked()
         if applied.undecodable:
             log(Event.CONSENT_UNDECODABLE, topic=self._topic, reason="state_undecodable")
         if applied.misplaced:
             log(Event.CONSENT_MISPLACED, topic=self._topic)
         if applied.unknown_purposes:
             log(Event.CONSENT_PURPOSE_UNKNOWN, topic=self._topic, records=applied.unknown_purposes)
+
+    def _log_blocked(self) -> None:
+        """Name what has to be acknowledged; until then every subject is denied."""
+        for partition, offset in sorted(self._store.blocked_at.items()):
+            log(
+                Event.CONSENT_UNDECODABLE,
+                topic=self._topic,
+                partition=partition,
+                offset=offset,
+                reason="key_unreadable",
+            )
 
     def _log_fault(self, fault: KafkaFault, phase: str) -> None:
         log(Event.KAFKA_FAULT, topic=self._topic, code=fault.code, phase=phase)
@@ -380,11 +395,21 @@ class ConsentApplier:
 
     def _check(self, seen: _Observation) -> None:
         known = self._described
-        if known is None or (seen.topic.topic_id, seen.topic.partitions) != (known.topic_id, known.partitions):
+        if known is None or seen.topic.topic_id != known.topic_id:
             self._freshness.withdraw()
             raise RefusedError(
-                f"the consent topic {self._topic} was replaced, or its number of partitions was changed, "
-                "while the gateway was running"
+                f"the consent topic {self._topic} was replaced while the gateway was running: whatever is not on the "
+                "new one would count as never decided. Write every decision to it again (tokenweir consent import), "
+                "let the groups of the gateway forget the old one (kafka-consumer-groups.sh --reset-offsets "
+                "--to-current), then start again"
+            )
+        if seen.topic.partitions != known.partitions:
+            self._freshness.withdraw()
+            raise RefusedError(
+                f"the consent topic {self._topic} had its number of partitions changed from {known.partitions} to "
+                f"{seen.topic.partitions} while the gateway was running, so that subjects would be looked for in other "
+                "partitions than those that they were written to: create a new topic with so many partitions, write "
+                "every decision to it (tokenweir consent import), and name it in consent.topic"
             )
         if any(position > seen.high[partition] for partition, position in enumerate(seen.position_before)):
             raise _RebuildError("topic_ends_early")
@@ -429,9 +454,10 @@ class ConsentApplier:
             raise StoreCorruptError("a reader found an entry damaged")
         if self._restored and not self._young_enough():
             raise _RebuildError("too_old")
-        if self._store.blocked and (freed := self._store.take_acknowledged()):
-            for partition in sorted(freed):
-                log(Event.CONSENT_ACKNOWLEDGED, topic=self._topic, partition=partition)
+        blocked_at = self._store.blocked_at
+        if blocked_at:
+            for partition in sorted(self._store.take_acknowledged()):
+                log(Event.CONSENT_ACKNOWLEDGED, topic=self._topic, partition=partition, offset=blocked_at[partition])
         if now_ns < self._next_care_ns:
             return
         self._next_care_ns = now_ns + _CARE_NS

@@ -12,6 +12,10 @@ three ways. It sent its offsets before (1): then they are pending, which (1) doe
 later: then its worker still owns the partition, because group metadata from before a rebalance do not commit, and its
 position is not below what is committed there. Or it has committed: then its records lie below H, and (3) waits until
 all of them can be seen.
+
+A group that replays dead letters and has no members holds nothing up but with offsets that are not decided: whoever
+joins it waits for all consent that there is by then, so that its committed position need not be known. Why no older
+transaction of it can be overlooked stands in :mod:`tokenweir.runtime.survey`.
 """
 
 from __future__ import annotations
@@ -259,6 +263,9 @@ class Barrier:
             yield Holdup(Cause.GROUP_MISSING, "the group does not exist", group.group)
         elif group.fault is not None:
             yield Holdup(Cause.KAFKA_FAULT, str(group.fault), group.group)
+        elif group.replay and not group.members:
+            yield from _hold_ups_of_resting_replay(group)
+            return
         elif not group.members:
             yield Holdup(Cause.GROUP_EMPTY, "the group has no members", group.group)
         elif not group.partitions:
@@ -336,6 +343,14 @@ class Barrier:
             digests = {reading.position.policy_digest for reading in group.partitions if reading.position is not None}
             if digests - {self.policy_digest}:
                 yield f"group {group.group} runs with another policy: outputs that only that one has are not covered"
+
+
+def _hold_ups_of_resting_replay(group: GroupReading) -> Iterator[Holdup]:
+    """Yield the partitions of dead letters whose offsets are not known to be decided."""
+    for reading in group.partitions:
+        if reading.fault is not None:
+            cause, text = _judge_fault(reading.fault)
+            yield Holdup(cause, text, group.group, reading.topic, reading.partition)
 
 
 def _judge_fault(fault: KafkaFault) -> tuple[Cause, str]:

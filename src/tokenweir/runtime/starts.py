@@ -113,7 +113,8 @@ def _set_starts(gateway: Gateway, admin: Admin, loaded: LoadedPolicy, stream: st
     source = admin.describe_topic(loaded.policy.streams[stream].source.topic)
     group = gateway.group(stream)
     found = read_offsets(admin, group, source)
-    pass
+    if any(place.state is not OffsetState.NEW for place in found):
+        return
     start = gateway.config.gateway.start
     if start == "refuse":
         raise PreflightError([str(_refused_start(group, stream))])

@@ -89,14 +89,16 @@ class Supervisor:
         state = self._gateway.config.state.directory
         try:
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = (state / "lock").open("w")
+            lock = (state / "lock").open("a+")
         except OSError as error:
             raise RefusedError(f"{state}: the state directory cannot be used ({error.strerror})") from None
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RefusedError(f"{state}: another gateway uses this state directory") from None
+                raise RefusedError(f"{state}: another gateway, or a replay, uses this state directory") from None
+            # Only who holds it may change what stands in it: a replay leaves its mark there.
+            lock.truncate(0)
             return self._run()
 
     def _run(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tokenweir.adapters.admin import Isolation, Member, TopicDescription
 from tokenweir.adapters.consumer import Committed, Partition
@@ -37,14 +37,23 @@ class Questions(Protocol):
         """Return the high watermarks, or with ``read_committed`` the last stable offsets."""
 
 
+def replay_group(group: str) -> str:
+    """Return the group in which the dead letters of a stream are replayed; names of streams have no dot."""
+    return f"{group}.replay"
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A stream of the policy: its group reads the source and writes the outputs."""
+    """A stream of the policy: its group reads the source and writes the outputs, and its dead letters can be replayed.
+
+    A replay's group reads the dead letters and writes the same outputs; it has members only while a replay runs.
+    """
 
     stream: str
     group: str
     source: str
     outputs: tuple[str, ...]
+    dead_letters: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,8 @@ class GroupReading:
         group: Its name.
         stream: The stream of the policy that it belongs to, None where it belongs to none.
         exists: Whether the broker knows it.
-        members: How many members it has.
+        replay: Whether it replays dead letters; then it may have no members without harm.
+        members: How many members it had before anything else was read.
         partitions: Every partition of every topic that it reads or has read.
         fault: Why that is not known; ``partitions`` is not complete then.
     """
@@ -94,6 +104,7 @@ class GroupReading:
     group: str
     stream: str | None
     exists: bool = True
+    replay: bool = False
     members: int = 0
     partitions: tuple[PartitionReading, ...] = ()
     fault: KafkaFault | None = None
@@ -103,25 +114,45 @@ def read_groups(questions: Questions, flows: Sequence[Flow], group_prefix: str, 
     """Read all groups of the policy's streams, and every other one under the prefix.
 
     A group whose stream is no longer in the policy is read like the others: its workers may still run. The topics of a
-    group are its stream's source, those that it has offsets of, and those that its members have been given.
+    group are its stream's source (for a replay's group, its dead letters), those that it has offsets of, and those that
+    its members have been given. A replay's group is there only once there was a replay.
 
     Raises:
         KafkaFault: The groups cannot be listed.
     """
-    by_group = {flow.group: flow for flow in flows}
+    by_group = {flow.group: _Known(flow.stream, flow.source) for flow in flows}
+    for flow in flows:
+        by_group[replay_group(flow.group)] = _Known(flow.stream, flow.dead_letters, replay=True)
     existing = questions.groups(f"{group_prefix}.")
     missing = [GroupReading(flow.group, flow.stream, exists=False) for flow in flows if flow.group not in existing]
-    found = [_read_group(questions, group, by_group.get(group), clock) for group in sorted(existing)]
+    found = [_read_group(questions, group, by_group.get(group, _Known()), clock) for group in sorted(existing)]
     return missing + found
 
 
-def _read_group(questions: Questions, group: str, flow: Flow | None, clock: Clock) -> GroupReading:
-    stream = None if flow is None else flow.stream
+class _Known(NamedTuple):
+    """What the policy says of a group; nothing, where it has no such stream."""
+
+    stream: str | None = None
+    topic: str = ""
+    replay: bool = False
+
+
+def _read_group(questions: Questions, group: str, known: _Known, clock: Clock) -> GroupReading:
+    """Read a group: whether it has members first, and then what it has committed.
+
+    The barrier relies on this order for replays. Whoever replayed with an older position was a member before the
+    withdrawal was written, because a replay that joined later waited for a consent position beyond it. If the group has
+    no members now, the offsets of that member's transaction have reached the coordinator already, or never will: group
+    metadata of a member that left do not commit. So the offsets that are read from here on show them, as committed or
+    as unstable. With the questions the other way round, offsets could be sent after the offsets were read and before
+    the member left.
+    """
     try:
         members = questions.members(group)
         topics = questions.committed_topics(group) | {topic for member in members for topic, _ in member.partitions}
-        if flow is not None:
-            topics.add(flow.source)
+        if known.topic:
+            # The offsets of a group's very first transaction do not show before it is decided, unless asked for.
+            topics.add(known.topic)
         workers = {
             place: f"{member.client_id} on {member.host.removeprefix('/')}"
             for member in members
@@ -131,8 +162,8 @@ def _read_group(questions: Questions, group: str, flow: Flow | None, clock: Cloc
             reading for topic in sorted(topics) for reading in _read_topic(questions, group, topic, workers, clock)
         ]
     except KafkaFault as fault:
-        return GroupReading(group, stream, fault=fault)
-    return GroupReading(group, stream, members=len(members), partitions=tuple(partitions))
+        return GroupReading(group, known.stream, replay=known.replay, fault=fault)
+    return GroupReading(group, known.stream, replay=known.replay, members=len(members), partitions=tuple(partitions))
 
 
 def _read_topic(

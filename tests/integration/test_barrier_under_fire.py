@@ -1,0 +1,253 @@
+"""Thousands of withdrawals while gateways come, go, freeze and are killed: none is called enforced too early.
+
+The seed is TOKENWEIR_SEED, the number of withdrawals TOKENWEIR_REVOKES.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # Not in its stub's __all__.
+from tests.support.barrierfire import Crowd, Fire, Place, Revoked, judge, note_visible, read_outputs, table
+from tests.support.gatewayrun import GatewayRun
+from tests.support.rig import Broker, SchemaRegistry
+from tests.support.worlds import World, until
+
+from tokenweir.adapters.admin import Admin
+from tokenweir.adapters.topicwriter import Acknowledged, TopicWriter
+from tokenweir.app.consentwriter import withdrawn
+from tokenweir.app.enforcement import await_enforcement
+from tokenweir.config import load_config
+from tokenweir.core.consent import SourceState, read_value, to_value
+from tokenweir.core.policy.loader import load_policy
+from tokenweir.runtime.barrier import State, Withdrawal
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
+
+SEED = int(os.environ.get("TOKENWEIR_SEED", "31"))
+REVOKES = int(os.environ.get("TOKENWEIR_REVOKES", "2000"))
+_PARTITIONS = 4
+_WORKERS = 2
+_EVENTS_PER_SECOND = 400
+_PATIENCE_SECONDS = 120
+_THREADS = 8
+_AT_ONCE = 10
+"""So many subjects withdraw in one moment, where a thread does it for several."""
+_BY_COMMAND = 100
+"""Of so many withdrawals one is made on the command line."""
+_LOOKED_AT = 20
+"""Of so many withdrawals one has what can be seen below H looked at when it is called enforced."""
+
+
+class Scene:
+    """One stream with two gateways, a crowd of its subjects, and withdrawals of them."""
+
+    def __init__(self, directory: Path, bootstrap: str, registry_url: str) -> None:
+        self.world = World(directory, f"fire-{uuid.uuid4().hex[:8]}", bootstrap, registry_url, _WORKERS)
+        self.bootstrap = bootstrap
+        _add_partitions(bootstrap, self.world.source, _PARTITIONS)
+        fixed = self.world.cli("doctor", "--fix", "--format", "json")
+        assert fixed.returncode == 0, fixed.stdout
+        self.config = load_config(self.world.config, {})
+        self.loaded = load_policy((directory / "policy.yaml").read_text(), "policy.yaml")
+        self.outputs = {
+            "email_marketing": f"{self.world.source}.crm",
+            "ad_measurement": f"{self.world.source}.ads",
+        }
+        self.topic_id = self.world.admin.describe_topic(self.config.consent.topic).topic_id
+        self.gateways = [self._gateway(directory / f"gateway-{number}", number, registry_url) for number in range(2)]
+        self.crowd = Crowd(self.world, bootstrap, _PARTITIONS, _EVENTS_PER_SECOND)
+        self.revoked: list[Revoked] = []
+
+    def _gateway(self, directory: Path, ordinal: int, registry_url: str) -> GatewayRun:
+        keys = self.world.directory / "keys"
+        settings: dict[str, Any] = {
+            "kafka": {
+                "bootstrap_servers": self.bootstrap,
+                "properties": {"session.timeout.ms": 3000, "heartbeat.interval.ms": 500},
+            },
+            "consent": {"topic": self.config.consent.topic, "max_staleness_seconds": 2},
+            "gateway": {"group_prefix": self.world.name, "workers": _WORKERS, "ordinal": ordinal},
+            "keys": {"directory": str(keys), "kek": {"file": str(keys / "kek.key")}},
+            "logging": {"format": "json"},
+        }
+        policy = (self.world.directory / "policy.yaml").read_text()
+        return GatewayRun(directory, policy, self.bootstrap, registry_url, settings)
+
+    def allow_all(self, count: int) -> None:
+        """Let so many customers allow everything, before the gateways run."""
+        value = to_value(_allowed())
+        records = [(_key(customer), value) for customer in range(count)]
+        self._writer().write_all(records, lambda _key, _place: None)
+
+    def wait_ready(self) -> None:
+        """Wait until both gateways are."""
+        for gateway in self.gateways:
+            until(gateway.ready, gateway.last_words, 120)
+
+    def revoke_all(self, phase: str, customers: Sequence[int], at_once: int) -> None:
+        """Let customers withdraw, some threads at a time, each for so many of them at once."""
+        groups = [customers[start : start + at_once] for start in range(0, len(customers), at_once)]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for done in [pool.submit(self._revoke, phase, group) for group in groups]:
+                self.revoked += done.result()
+
+    def _revoke(self, phase: str, customers: Sequence[int]) -> list[Revoked]:
+        self.crowd.join(customers)
+        time.sleep(0.3)
+        if customers[0] % _BY_COMMAND == 0:
+            revoked = [self._revoke_by_command(phase, customer) for customer in customers]
+        else:
+            revoked = self._revoke_by_library(phase, customers)
+        time.sleep(0.5)
+        self.crowd.leave(customers)
+        return revoked
+
+    def _revoke_by_library(self, phase: str, customers: Sequence[int]) -> list[Revoked]:
+        places: dict[bytes, Acknowledged] = {}
+        asked = time.monotonic()
+        now_ms = time.time_ns() // 1_000_000
+        values = {
+            _key(customer): to_value(withdrawn(_allowed(), _purposes(customer), now_ms)) for customer in customers
+        }
+        self._writer().write_all(values.items(), places.__setitem__)
+        written = self._ends()
+        revoked = []
+        for customer in customers:
+            place = places[_key(customer)]
+            withdrawal = Withdrawal(self.config.consent.topic, self.topic_id, *place)
+            each = Revoked(customer, self._silenced(customer), phase, withdrawal, written, asked)
+            each.told(await_enforcement(self.config, self.loaded, withdrawal, _PATIENCE_SECONDS, each.waits))
+            if customer % _LOOKED_AT == 1 and each.state is State.ENFORCED:
+                note_visible(self.config.kafka.client_properties(), each)
+            revoked.append(each)
+        return revoked
+
+    def _revoke_by_command(self, phase: str, customer: int) -> Revoked:
+        asked = time.monotonic()
+        written = self._ends()
+        command = [sys.executable, "-m", "tokenweir", "consent", "revoke", _key(customer).decode()]
+        command += [*_purposes(customer), "--wait", str(_PATIENCE_SECONDS), "--format", "json"]
+        done = subprocess.run(
+            [*command, "--config", str(self.world.config)], capture_output=True, text=True, check=False
+        )
+        assert done.stdout, done.stderr
+        told = json.loads(done.stdout)
+        withdrawal = Withdrawal(told["topic"], told["topic_id"], told["partition"], told["offset"])
+        enforcement = told["enforcement"]
+        return Revoked(
+            customer,
+            self._silenced(customer),
+            phase,
+            withdrawal,
+            written,
+            asked,
+            told_seconds=time.monotonic(),
+            state=State(enforcement["state"]),
+            evidence={(each["topic"], each["partition"]): each["high_watermark"] for each in enforcement["outputs"]},
+        )
+
+    def ask_again(self, revoked: Revoked) -> State:
+        """Ask about an older withdrawal, now that all is quiet."""
+        return await_enforcement(self.config, self.loaded, revoked.withdrawal, _PATIENCE_SECONDS).state
+
+    def _silenced(self, customer: int) -> tuple[str, ...]:
+        return tuple(self.outputs[purpose] for purpose in _purposes(customer) or self.outputs)
+
+    def _ends(self) -> dict[Place, int]:
+        admin = Admin({"bootstrap.servers": self.bootstrap})
+        return {
+            (topic, number): end
+            for topic in self.outputs.values()
+            for number, end in admin.high_watermarks(topic, range(_PARTITIONS)).items()
+        }
+
+    def _writer(self) -> TopicWriter:
+        return TopicWriter(self.config.kafka.client_properties(), self.config.consent.topic, "test")
+
+    def drained(self) -> bool:
+        """Whether every event has been processed."""
+        # The world's own client still knows the source with fewer partitions.
+        admin, numbers = Admin({"bootstrap.servers": self.bootstrap}), range(_PARTITIONS)
+        ends = admin.high_watermarks(self.world.source, numbers)
+        answers = admin.committed_each(f"{self.world.name}.interactions", self.world.source, numbers)
+        return all(getattr(answers[number], "offset", None) == end for number, end in ends.items())
+
+
+def _key(customer: int) -> bytes:
+    return f"customer:{customer:010}".encode()
+
+
+def _purposes(customer: int) -> list[str]:
+    """Return what a customer withdraws: everything, or one purpose, so that an output goes on."""
+    return ([], ["email_marketing"], ["ad_measurement"])[customer % 3]
+
+
+def _allowed() -> SourceState:
+    moment = "2026-01-01T00:00:00Z"
+    decisions = {"email_marketing": "allow", "ad_measurement": "allow"}
+    value = {"version": 1, "decided_at": moment, "decisions": decisions}
+    return read_value(json.dumps(value).encode(), time.time_ns() // 1_000_000)
+
+
+def _add_partitions(bootstrap: str, topic: str, count: int) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_partitions([NewPartitions(topic, count)])[topic].result(20)
+
+
+@pytest.fixture
+def scene(kafka: Broker, registry: SchemaRegistry, tmp_path: Path) -> Iterator[Scene]:
+    """A scene, nothing of which outlives the test."""
+    scene = Scene(tmp_path, kafka.bootstrap, registry.url)
+    yield scene
+    for gateway in scene.gateways:
+        gateway.end()
+
+
+def test_nothing_leaves_at_or_past_the_evidence_whatever_strikes(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """First all workers are up, which is measured alone; then kills, freezes, joins and leaves.
+
+    Afterwards the outputs are read to their ends: no record of somebody who has withdrawn, in an output that needs it,
+    lies at or past the offsets of the evidence, and what lies below them could be seen when ENFORCED was said.
+    """
+    calm = REVOKES // 4
+    scene.allow_all(REVOKES)
+    for gateway in scene.gateways:
+        gateway.start()
+    scene.wait_ready()
+    fire = Fire(scene.gateways, random.Random(SEED))
+    with scene.crowd:
+        scene.revoke_all("calm", range(calm), at_once=1)
+        with fire:
+            scene.revoke_all("fire", range(calm, REVOKES), _AT_ONCE)
+        scene.wait_ready()
+        pending = [each for each in scene.revoked if each.state is not State.ENFORCED]
+        later = [scene.ask_again(each) for each in pending]
+    until(scene.drained, scene.gateways[0].last_words, 120)
+    verdict = judge(read_outputs(scene.world, scene.outputs.values()), scene.revoked, scene.crowd.customers)
+    with capsys.disabled():
+        print(f"\n{table(scene.revoked, verdict, fire.strikes)}")  # noqa: T201
+
+    assert len(scene.revoked) == REVOKES
+    assert verdict.violations == []
+    assert (verdict.doubled, verdict.surfaced) == (0, 0)
+    assert set(later) <= {State.ENFORCED}
+    assert all(each.state is State.ENFORCED for each in scene.revoked if each.phase == "calm")
+    # The run was no tame one: without the barrier it would have failed, and it was struck in every way.
+    assert verdict.after_writing > REVOKES / 10
+    assert verdict.unhurt > REVOKES / 10
+    assert len(fire.strikes) >= 6
+    assert [gateway.stop() for gateway in scene.gateways] == [0, 0]
