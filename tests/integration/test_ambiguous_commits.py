@@ -106,15 +106,13 @@ def test_a_late_end_of_a_transaction_does_not_end_the_next(
     producer = TransactionalProducer({"bootstrap.servers": rig.proxy.address, "socket.timeout.ms": 1_500}, topic)
     producer.init_transactions()
     producer.begin()
-    producer.produce(topic, b"first")
+    _write(producer, topic, b"first")
     rule = rig.proxy.rule(action, lambda frame: _is(frame, "request", topic, END_TXN), limit=1)
     (producer.commit if committed else producer.abort)()
     held = rule.waiting
 
     producer.begin()
-    producer.produce(topic, b"second")
-    written = rig.proxy.frames["response", topic, PRODUCE]
-    until(lambda: rig.proxy.frames["response", topic, PRODUCE] > written or _flushed(producer))
+    _write(producer, topic, b"second")
     answered = rig.proxy.frames["response", topic, END_TXN]
     rule.lift()
     time.sleep(0.5)
@@ -128,8 +126,10 @@ def test_a_late_end_of_a_transaction_does_not_end_the_next(
     assert _visible(rig.broker.bootstrap, topic) == [b"first" if committed else b"second"]
 
 
-def _flushed(producer: TransactionalProducer) -> bool:
-    return producer._producer.flush(0.1) == 0
+def _write(producer: TransactionalProducer, topic: str, value: bytes) -> None:
+    """Add a record to the transaction and wait until the broker has it."""
+    producer.produce(topic, value)
+    assert producer._producer.flush(20) == 0
 
 
 def _is(frame: Frame, direction: Direction, client_id: str, *apis: int) -> bool:

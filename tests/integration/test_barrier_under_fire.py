@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # Not in its stub's __all__.
-from tests.support.barrierfire import Crowd, Fire, Place, Revoked, judge, note_visible, read_outputs, table
+from tests.support.barrierfire import Crowd, Fire, Place, Revoked, findings, judge, note_visible, phases, read_outputs
+from tests.support.faults import Action, Fault, FaultBox
 from tests.support.gatewayrun import GatewayRun
 from tests.support.rig import Broker, SchemaRegistry
 from tests.support.worlds import World, until
@@ -31,7 +33,7 @@ from tokenweir.app.enforcement import await_enforcement
 from tokenweir.config import load_config
 from tokenweir.core.consent import SourceState, read_value, to_value
 from tokenweir.core.policy.loader import load_policy
-from tokenweir.runtime.barrier import State, Withdrawal
+from tokenweir.runtime.barrier import Cause, Report, State, Withdrawal
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
@@ -41,6 +43,8 @@ _PARTITIONS = 4
 _WORKERS = 2
 _EVENTS_PER_SECOND = 400
 _PATIENCE_SECONDS = 120
+_OPEN_SECONDS = 12
+"""Longer than a session of 3 s, shorter than the 15 s after which a broker ends a transaction."""
 _THREADS = 8
 _AT_ONCE = 10
 """So many subjects withdraw in one moment, where a thread does it for several."""
@@ -51,7 +55,7 @@ _LOOKED_AT = 20
 
 
 class Scene:
-    """One stream with two gateways, a crowd of its subjects, and withdrawals of them."""
+    """One stream with two gateways, a crowd of its subjects, and withdrawals of them; the first meets faults."""
 
     def __init__(self, directory: Path, bootstrap: str, registry_url: str) -> None:
         self.world = World(directory, f"fire-{uuid.uuid4().hex[:8]}", bootstrap, registry_url, _WORKERS)
@@ -66,11 +70,15 @@ class Scene:
             "ad_measurement": f"{self.world.source}.ads",
         }
         self.topic_id = self.world.admin.describe_topic(self.config.consent.topic).topic_id
-        self.gateways = [self._gateway(directory / f"gateway-{number}", number, registry_url) for number in range(2)]
+        self.box = FaultBox(directory / "faults")
+        self.gateways = [
+            self._gateway(directory / f"gateway-{number}", number, registry_url, faults)
+            for number, faults in enumerate([self.box, None])
+        ]
         self.crowd = Crowd(self.world, bootstrap, _PARTITIONS, _EVENTS_PER_SECOND)
         self.revoked: list[Revoked] = []
 
-    def _gateway(self, directory: Path, ordinal: int, registry_url: str) -> GatewayRun:
+    def _gateway(self, directory: Path, ordinal: int, registry_url: str, faults: FaultBox | None) -> GatewayRun:
         keys = self.world.directory / "keys"
         settings: dict[str, Any] = {
             "kafka": {
@@ -83,7 +91,7 @@ class Scene:
             "logging": {"format": "json"},
         }
         policy = (self.world.directory / "policy.yaml").read_text()
-        return GatewayRun(directory, policy, self.bootstrap, registry_url, settings)
+        return GatewayRun(directory, policy, self.bootstrap, registry_url, settings, faults=faults)
 
     def allow_all(self, count: int) -> None:
         """Let so many customers allow everything, before the gateways run."""
@@ -91,9 +99,9 @@ class Scene:
         records = [(_key(customer), value) for customer in range(count)]
         self._writer().write_all(records, lambda _key, _place: None)
 
-    def wait_ready(self) -> None:
-        """Wait until both gateways are."""
-        for gateway in self.gateways:
+    def wait_ready(self, count: int = 2) -> None:
+        """Wait until so many gateways are."""
+        for gateway in self.gateways[:count]:
             until(gateway.ready, gateway.last_words, 120)
 
     def revoke_all(self, phase: str, customers: Sequence[int], at_once: int) -> None:
@@ -109,12 +117,13 @@ class Scene:
         if customers[0] % _BY_COMMAND == 0:
             revoked = [self._revoke_by_command(phase, customer) for customer in customers]
         else:
-            revoked = self._revoke_by_library(phase, customers)
+            revoked = [self._await(each) for each in self.withdraw(phase, customers)]
         time.sleep(0.5)
         self.crowd.leave(customers)
         return revoked
 
-    def _revoke_by_library(self, phase: str, customers: Sequence[int]) -> list[Revoked]:
+    def withdraw(self, phase: str, customers: Sequence[int]) -> list[Revoked]:
+        """Write the withdrawals of customers and note where they are."""
         places: dict[bytes, Acknowledged] = {}
         asked = time.monotonic()
         now_ms = time.time_ns() // 1_000_000
@@ -123,16 +132,29 @@ class Scene:
         }
         self._writer().write_all(values.items(), places.__setitem__)
         written = self._ends()
-        revoked = []
-        for customer in customers:
-            place = places[_key(customer)]
-            withdrawal = Withdrawal(self.config.consent.topic, self.topic_id, *place)
-            each = Revoked(customer, self._silenced(customer), phase, withdrawal, written, asked)
-            each.told(await_enforcement(self.config, self.loaded, withdrawal, _PATIENCE_SECONDS, each.waits))
-            if customer % _LOOKED_AT == 1 and each.state is State.ENFORCED:
-                note_visible(self.config.kafka.client_properties(), each)
-            revoked.append(each)
+        return [
+            Revoked(
+                customer,
+                self._silenced(customer),
+                phase,
+                Withdrawal(self.config.consent.topic, self.topic_id, *places[_key(customer)]),
+                written,
+                asked,
+            )
+            for customer in customers
+        ]
+
+    def _await(self, revoked: Revoked) -> Revoked:
+        self.ask(revoked, _PATIENCE_SECONDS)
+        if revoked.customer % _LOOKED_AT == 1 and revoked.state is State.ENFORCED:
+            note_visible(self.config.kafka.client_properties(), revoked)
         return revoked
+
+    def ask(self, revoked: Revoked, seconds: float) -> Report:
+        """Wait so long for a withdrawal, and note and return the last answer."""
+        report = await_enforcement(self.config, self.loaded, revoked.withdrawal, seconds, revoked.waits)
+        revoked.told(report)
+        return report
 
     def _revoke_by_command(self, phase: str, customer: int) -> Revoked:
         asked = time.monotonic()
@@ -157,10 +179,6 @@ class Scene:
             state=State(enforcement["state"]),
             evidence={(each["topic"], each["partition"]): each["high_watermark"] for each in enforcement["outputs"]},
         )
-
-    def ask_again(self, revoked: Revoked) -> State:
-        """Ask about an older withdrawal, now that all is quiet."""
-        return await_enforcement(self.config, self.loaded, revoked.withdrawal, _PATIENCE_SECONDS).state
 
     def _silenced(self, customer: int) -> tuple[str, ...]:
         return tuple(self.outputs[purpose] for purpose in _purposes(customer) or self.outputs)
@@ -235,19 +253,65 @@ def test_nothing_leaves_at_or_past_the_evidence_whatever_strikes(
             scene.revoke_all("fire", range(calm, REVOKES), _AT_ONCE)
         scene.wait_ready()
         pending = [each for each in scene.revoked if each.state is not State.ENFORCED]
-        later = [scene.ask_again(each) for each in pending]
+        first_answers = phases(scene.revoked)
+        later = [scene.ask(each, _PATIENCE_SECONDS).state for each in pending]
     until(scene.drained, scene.gateways[0].last_words, 120)
     verdict = judge(read_outputs(scene.world, scene.outputs.values()), scene.revoked, scene.crowd.customers)
     with capsys.disabled():
-        print(f"\n{table(scene.revoked, verdict, fire.strikes)}")  # noqa: T201
+        print(f"\n{first_answers}\n{findings(verdict, fire.strikes)}")  # noqa: T201
 
     assert len(scene.revoked) == REVOKES
     assert verdict.violations == []
     assert (verdict.doubled, verdict.surfaced) == (0, 0)
     assert set(later) <= {State.ENFORCED}
-    assert all(each.state is State.ENFORCED for each in scene.revoked if each.phase == "calm")
+    assert not [each for each in pending if each.phase == "calm"]
     # The run was no tame one: without the barrier it would have failed, and it was struck in every way.
     assert verdict.after_writing > REVOKES / 10
     assert verdict.unhurt > REVOKES / 10
     assert len(fire.strikes) >= 6
     assert [gateway.stop() for gateway in scene.gateways] == [0, 0]
+
+
+@pytest.mark.parametrize(("point", "cause"), [("after_offsets", Cause.OFFSETS_UNSTABLE), ("after_produce", None)])
+def test_a_worker_that_stands_still_in_its_transaction_is_waited_for(
+    scene: Scene, point: str, cause: Cause | None
+) -> None:
+    """Never ENFORCED before the broker has ended what it left open, though others have its partitions long since.
+
+    With its offsets sent, nobody can take them over so long; without, they go on, and the output waits. When it wakes
+    up as a zombie, nothing of it leaves.
+    """
+    scene.allow_all(2)
+    gateway = scene.gateways[0]
+    gateway.start()
+    scene.wait_ready(1)
+    with scene.crowd:
+        scene.crowd.join(range(2))
+        # It sleeps first, so that what it has handed to librdkafka reaches the broker.
+        scene.box.arm(Fault(point, Action.SLEEP, seconds=10))
+        until(lambda: len(scene.box.struck()) == 1, gateway.last_words)
+        (struck,) = scene.box.struck()
+        time.sleep(0.5)
+        os.kill(struck.pid, signal.SIGSTOP)
+        (revoked,) = scene.withdraw("frozen", [1])
+        reports = []
+        try:
+            while time.monotonic() - struck.seconds < _OPEN_SECONDS:
+                reports.append(scene.ask(revoked, 0.5))
+            while scene.ask(revoked, 5).state is not State.ENFORCED:
+                assert time.monotonic() - struck.seconds < _PATIENCE_SECONDS
+        finally:
+            os.kill(struck.pid, signal.SIGCONT)
+        scene.wait_ready(1)
+        time.sleep(2)
+    until(scene.drained, gateway.last_words)
+    verdict = judge(read_outputs(scene.world, scene.outputs.values()), [revoked], scene.crowd.customers)
+
+    assert {report.state for report in reports} == {State.PENDING}
+    # For longer than a session, so that the others have taken over what they could.
+    last = {holdup.cause for holdup in reports[-1].holdups}
+    assert last == {cause or Cause.OPEN_TRANSACTION}
+    assert all("restart the worker" in holdup.remedy for holdup in reports[-1].holdups)
+    assert revoked.told_seconds - struck.seconds > _OPEN_SECONDS
+    assert (verdict.violations, verdict.doubled) == ([], 0)
+    assert verdict.unhurt > 0

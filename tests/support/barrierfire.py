@@ -335,26 +335,26 @@ class Fire:
             self.strikes["gateway killed"] += 1
 
 
-def table(revoked: Sequence[Revoked], verdict: Verdict, strikes: Mapping[str, int]) -> str:
-    """Return what was found, as text."""
+def phases(revoked: Sequence[Revoked]) -> str:
+    """Return how many withdrawals of each phase got which answer, after how long, and what they waited for."""
     heads = ("revokes", "ENFORCED", "PENDING", "NOT_RUNNING", "p50 (s)", "p99 (s)", "max (s)")
     lines = ["phase  " + "".join(f"{head:>13}" for head in heads)]
     for phase in dict.fromkeys(each.phase for each in revoked):
         of_phase = [each for each in revoked if each.phase == phase]
         states = Counter(each.state for each in of_phase)
-        seconds = sorted(each.seconds for each in of_phase if each.state is State.ENFORCED)
-        p50, p99 = (
-            (statistics.quantiles(seconds, n=100, method="inclusive")[at] for at in (49, 98))
-            if len(seconds) > 1
-            else (0.0, 0.0)
-        )
+        seconds = sorted(each.seconds for each in of_phase if each.state is State.ENFORCED) or [0.0]
         counts = (len(of_phase), *(states[state] for state in (State.ENFORCED, State.PENDING, State.NOT_RUNNING)))
-        times = (p50, p99, max(seconds, default=0.0))
+        times = (statistics.median(seconds), seconds[int(0.99 * (len(seconds) - 1))], seconds[-1])
         cells = [*(f"{count:13}" for count in counts), *(f"{time:13.2f}" for time in times)]
         lines.append(f"{phase:7}{''.join(cells)}")
         causes = sum((Counter(dict.fromkeys(each.causes, 1)) for each in of_phase), Counter[Cause]())
         lines.append(f"  waited for: {', '.join(f'{cause} {count}' for cause, count in causes.most_common())}")
-    lines += [
+    return "\n".join(lines)
+
+
+def findings(verdict: Verdict, strikes: Mapping[str, int]) -> str:
+    """Return what struck, and what was found afterwards."""
+    lines = [
         f"strikes: {', '.join(f'{name} {count}' for name, count in sorted(strikes.items()))}",
         f"records that left: {verdict.read}",
         f"violations: {len(verdict.violations)} at or past H, {verdict.surfaced} below H but not visible when ENFORCED",

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions
-from tests.support.groupmodel import CONSENT, GROUP, SOURCE, Cluster, RunningWorker, use_models
+from tests.support.groupclients import use_models
+from tests.support.groupmodel import CONSENT, GROUP, SOURCE, Cluster
+from tests.support.groupworkers import RunningWorker
 
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consumer import Committed, GroupConsumer, Partition
@@ -197,5 +199,6 @@ def test_the_barrier_asks_for_stable_offsets(monkeypatch: pytest.MonkeyPatch) ->
     """Otherwise a broker answers with the offsets from before a transaction that is under way."""
     monkeypatch.setattr(_AdminClient, "stable", [])
     monkeypatch.setattr("tokenweir.adapters.admin.AdminClient", _AdminClient)
+    monkeypatch.setattr(Admin, "_group", lambda _self, _group: None)
     assert Admin({}).committed_each(GROUP, SOURCE, [0]) == {0: Committed(None, "")}
     assert _AdminClient.stable == [True]

@@ -15,18 +15,9 @@ from typing import Any, Final
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from tests.support.groupmodel import (
-    BARRIER,
-    CALLS,
-    CONSENT,
-    QUESTIONS,
-    SOURCE,
-    Cluster,
-    RunningWorker,
-    barrier,
-    use_models,
-    violations,
-)
+from tests.support.groupclients import use_models
+from tests.support.groupmodel import BARRIER, CALLS, CONSENT, QUESTIONS, SOURCE, Cluster
+from tests.support.groupworkers import RunningWorker, barrier, violations
 
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.errors import RefusedError
@@ -173,32 +164,51 @@ def _make(tmp_path: Path) -> Iterator[Callable[[], World]]:
 
 _BOTH: Final[list[Step]] = [("turn", 0), ("turn", 1)]
 _ENFORCED: Final[list[Step]] = [("withdraw",), ("apply", 0), ("apply", 1), *_BOTH, ("look",), ("records",)]
+_FIRST_ALONE: Final[list[Step]] = [("expel", 1), *[("turn", 0)] * 5]
 _SECOND_ALONE: Final[list[Step]] = [("expel", 0), *[("turn", 1)] * 5]
 
 _SCHEDULES: Final[Mapping[str, list[Step]]] = {
     # B2: the first worker takes both partitions and is with the withdrawal; the second comes back and is not.
     "a worker that is behind comes back": [
-        *[("withdraw",), ("apply", 0), ("expel", 1), *[("turn", 0)] * 5, ("look",), ("records",)],
-        *_BOTH * 5,
+        ("withdraw",),
+        ("apply", 0),
+        *_FIRST_ALONE,
+        ("look",),
+        *_BOTH * 4,
+        ("records",),
+        *_BOTH,
     ],
-    # B2: in one component it is ahead, in the other behind.
+    # B2: as before, but behind in one component only.
     "a worker that is behind in one component comes back": [
-        *[("withdraw", 0), ("apply", 0), ("apply", 1), ("withdraw", 1), ("apply", 0), ("expel", 1)],
-        *[*[("turn", 0)] * 5, ("look",), ("records",)],
-        *_BOTH * 5,
+        ("withdraw", 0),
+        ("apply", 0),
+        ("apply", 1),
+        ("withdraw", 1),
+        ("apply", 0),
+        *_FIRST_ALONE,
+        ("look",),
+        *_BOTH * 4,
+        ("records",),
+        *_BOTH,
     ],
     # B2: the position is not known, so all that there is counts.
     "offsets without metadata are taken over by one who is behind": [
-        *[*_ENFORCED, ("expel", 0), ("expel", 1), ("reset",), ("rebuild", 1)],
+        *_ENFORCED,
+        ("expel", 0),
+        ("expel", 1),
+        ("reset",),
+        ("rebuild", 1),
         *[("turn", 1)] * 6,
     ],
     # B2: the offsets of a worker that stands still hang on its transaction.
     "a partition is taken over while its last transaction is open": [
-        *[("records",), ("turn", 0, "offsets sent", [*_SECOND_ALONE, ("records",), ("turn", 1)])],
+        ("records",),
+        ("turn", 0, "offsets sent", [*_SECOND_ALONE, ("records",), ("turn", 1)]),
     ],
     # B3: the metadata say under which consent a record was decided.
     "consent moves on while records are decided": [
-        *[("records",), ("turn", 0, "decided", [("withdraw",), ("apply", 0)])],
+        ("records",),
+        ("turn", 0, "decided", [("withdraw",), ("apply", 0)]),
     ],
     # B3: what was applied once is gone.
     "a store is rebuilt": [*_ENFORCED, ("rebuild", 0), *[("turn", 0)] * 3],
@@ -208,20 +218,26 @@ _SCHEDULES: Final[Mapping[str, list[Step]]] = {
     ],
     # B4: a zombie has decided, and its partition has gone on without it.
     **{
-        f"a worker stands still before '{call}' and is replaced": [
-            *[("records",), ("turn", 0, call, [("withdraw",), ("apply", 1), *_SECOND_ALONE, ("look",)])],
+        f"a worker stands still at '{call}' and is replaced": [
+            ("records",),
+            ("turn", 0, call, [("withdraw",), ("apply", 1), *_SECOND_ALONE, ("look",)]),
             *_BOTH * 5,
         ]
         for call in CALLS[:-1]
     },
     # B6, 1: offsets that hang on a transaction say nothing.
     "the barrier asks while offsets are sent": [
-        *[("records",), ("turn", 0, "offsets sent", [("withdraw",), ("apply", 1), ("turn", 1), ("look",)])],
-        *[("look",), ("records",), ("turn", 0)],
+        ("records",),
+        ("turn", 0, "offsets sent", [("withdraw",), ("apply", 1), ("turn", 1), ("look",)]),
+        ("look",),
+        ("records",),
+        ("turn", 0),
     ],
-    # B6, 2: an older transaction ends between the look at the outputs and the one at the groups.
+    # B6, 2: an older transaction begins and ends while the barrier looks at the groups.
     "an older transaction ends while the barrier looks": [
-        *[("withdraw",), ("apply", 1), ("turn", 1)],
+        ("withdraw",),
+        ("apply", 1),
+        ("turn", 1),
         ("look", QUESTIONS[0], [("records",), ("turn", 0), ("apply", 0), ("records",), *_BOTH]),
     ],
     # B6, 3: the markers of an older transaction arrive one by one.
@@ -254,7 +270,7 @@ def test_the_group_metadata_are_taken_once_before_anything_is_read(make: Callabl
 def test_partitions_without_data_go_on_with_the_others(make: Callable[[], World]) -> None:
     """B5: one worker has both, and only one of them has records."""
     world = make()
-    world.take([("expel", 1), *[("turn", 0)] * 5, ("withdraw",), ("apply", 0)])
+    world.take([*_FIRST_ALONE, ("withdraw",), ("apply", 0)])
     for offset in range(6, 9):
         world.cluster.add_records_to((SOURCE, 0), 1)
         world.take([("turn", 0)])

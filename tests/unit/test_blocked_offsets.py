@@ -51,7 +51,7 @@ def test_it_is_blocked_after_twice_the_transaction_timeout(fault: KafkaFault, mo
     nothing = cast("Any", None)
     assignment = Assignment(settings, admin=nothing, store=nothing, freshness=nothing, clock=clock)
     assignment.attach(cast("Any", consumer))
-    assignment.assigned([])
+    assignment.assigned([("raw", 0)])
     blocked = []
     for seconds in (0, 29, 31, 60):
         clock.seconds = seconds
@@ -59,9 +59,14 @@ def test_it_is_blocked_after_twice_the_transaction_timeout(fault: KafkaFault, mo
         blocked.append(assignment.blocked)
 
     consumer.fault = None
-    monkeypatch.setattr(assignment, "_places", lambda _topics: {})
+    monkeypatch.setattr(assignment, "_starts", lambda _partitions: {("raw", 0): 5})
     monkeypatch.setattr(assignment, "_consent_covers", lambda _partitions: True)
     assert assignment.take_over()
 
     assert (blocked, assignment.blocked) == ([False, False, True, True], False)
-    assert logged == [Event.PARTITIONS_ASSIGNED, Event.OFFSETS_BLOCKED, Event.OFFSETS_DECIDED]
+    assert logged == [
+        Event.PARTITIONS_ASSIGNED,
+        Event.OFFSETS_BLOCKED,
+        Event.OFFSETS_DECIDED,
+        Event.PARTITION_RESUMED,
+    ]

@@ -223,28 +223,45 @@ class _Consumer:
 
     def __init__(self, cluster: _Cluster, topic: str) -> None:
         self._cluster, self._topic = cluster, topic
+        self.asked = 0
+
+    def read(self, _max_records: int, _timeout_seconds: float) -> None:
+        """Give nothing."""
 
     def committed(self, partitions: Iterable[Partition], timeout_seconds: float) -> dict[Partition, Committed]:
         """Return it; what is not decided looks like a time-out."""
         assert timeout_seconds > 0
+        self.asked += 1
         answers = {place: self._cluster.group[place[1]] for place in partitions}
         if any(isinstance(answer, KafkaFault) for answer in answers.values()):
             raise KafkaFault("read", "_TIMED_OUT", retriable=True)
         return cast("dict[Partition, Committed]", answers)
 
 
-def _take(cluster: _Cluster, *numbers: int, watched: bool = True) -> dict[int, int]:
+class _NotRestored:
+    """The freshness of a gateway whose consent is not there yet."""
+
+    restored = False
+
+
+def _assignment(cluster: _Cluster, consumer: _Consumer, *, watched: bool = True) -> Assignment:
     topic = cluster.description.name
     watch = TopicWatch(cluster, SystemClock(), stream="interactions", source=topic, written=[])
     assignment = Assignment(
         AssignmentSettings("interactions", 0, "tokenweir.interactions", "policy", "consent", 5),
         admin=cast("Admin", cluster),
         store=cast("ConsentStoreReader", None),
-        freshness=cast("Freshness", None),
+        freshness=cast("Freshness", _NotRestored()),
         clock=SystemClock(),
         topics=watch if watched else None,
     )
-    assignment.attach(cast("GroupConsumer", _Consumer(cluster, topic)))
+    assignment.attach(cast("GroupConsumer", consumer))
+    return assignment
+
+
+def _take(cluster: _Cluster, *numbers: int, watched: bool = True) -> dict[int, int]:
+    topic = cluster.description.name
+    assignment = _assignment(cluster, _Consumer(cluster, topic), watched=watched)
     found = assignment._starts([(topic, number) for number in numbers])
     return {number: offset for (_, number), offset in found.items()}
 
@@ -288,3 +305,16 @@ def test_a_group_without_a_preflight_begins_at_the_beginning(cluster: _Cluster) 
     """Nobody has committed its starts for it."""
     cluster.group = {0: _NONE, 1: _NONE}
     assert _take(cluster, 0, 1, watched=False) == {0: 10, 1: 10}
+
+
+def test_the_coordinator_is_asked_once_for_each_takeover(cluster: _Cluster) -> None:
+    """Waiting for consent may take long, and a member's offsets do not change meanwhile; after a rebalance they may."""
+    topic = cluster.description.name
+    consumer = _Consumer(cluster, topic)
+    assignment = _assignment(cluster, consumer)
+    assignment.assigned([(topic, 0)])
+    assert [assignment.take_over() for _ in range(5)] == [False] * 5
+    assert consumer.asked == 1
+    assignment.assigned([(topic, 0), (topic, 1)])
+    assert not assignment.take_over()
+    assert consumer.asked == 2

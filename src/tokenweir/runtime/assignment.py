@@ -98,6 +98,7 @@ class Assignment:
         self._consumer: GroupConsumer | None = None
         self._taking: set[Partition] = set()
         self._required: dict[Partition, ConsentPosition] = {}
+        self._found: Mapping[Partition, int] = {}
         self._generation_of_store = -1
         self._source: Source | None = None
         self._held = False
@@ -149,6 +150,7 @@ class Assignment:
         """Forget every partition and every record."""
         self.joined = False
         self._taking.clear()
+        self._found = {}
         self._required.clear()
         self.next_offsets.clear()
         self.paused.clear()
@@ -193,6 +195,7 @@ class Assignment:
         """Treat every owned partition as one that was just assigned."""
         if self.next_offsets:
             self._taking = set(self.next_offsets)
+            self._found = {}
             self.next_offsets.clear()
             self._required.clear()
             self._hold()
@@ -249,20 +252,22 @@ class Assignment:
         """
         partitions = sorted(self._taking)
         try:
-            starts = self._starts(partitions)
+            # Nobody else can commit what this member owns, so that the coordinator need not be asked again.
+            starts = self._found = self._found or self._starts(partitions)
         except KafkaFault as fault:
             # A pending transaction looks like a time-out; it never means that nothing is committed.
             if not (fault.retriable or isinstance(fault, UnstableOffsetsError)):
                 raise
-            starts = None
+            starts = {}
             self._note_pending()
         else:
             self._note_decided()
-        if starts is None or not self._consent_covers(partitions):
+        if not starts or not self._consent_covers(partitions):
             # The read keeps the member in the group and lets a rebalance in; nothing is assigned, so nothing comes.
             self.consumer.read(1, PAUSE_SECONDS)
             return False
         self._taking.clear()
+        self._found = {}
         self.next_offsets = dict(starts)
         self.begin()
         for topic, number in sorted(starts):
