@@ -11,7 +11,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -104,6 +104,11 @@ def _later(world: World, withdrawal: Withdrawal, seconds: float = 30) -> str:
     return str(json.loads(done.stdout)["enforcement"]["state"])
 
 
+def _workers(gateway: RunningGateway, stream: str) -> list[int]:
+    """Return the processes of a stream's workers, which none of these tests ends."""
+    return [event["pid"] for event in gateway.events("process_started") if event.get("stream") == stream]
+
+
 def _causes(enforcement: dict[str, Any]) -> set[tuple[str, str, int | None]]:
     return {(found["cause"], found["group"], found["partition"]) for found in enforcement["holdups"]}
 
@@ -120,8 +125,7 @@ def _frozen(pid: int) -> Iterator[None]:
 
 def test_one_of_many_streams_holds_it_up_by_its_group(world: World, gateway: RunningGateway) -> None:
     """The other group is through, and is not named."""
-    started = [event for event in gateway.events("process_started") if event.get("stream") == "orders"]
-    with _frozen(started[-1]["pid"]):
+    with _frozen(_workers(gateway, "orders")[-1]):
         held, withdrawal = _revoke(world, 1, 1)
     assert (held["code"], held["state"]) == (1, "PENDING")
     assert {group for _, group, _ in _causes(held)} == {_group(world, "orders")}
@@ -215,8 +219,12 @@ def test_an_added_partition_holds_it_up_until_it_is_taken_over(
     assert gateway.ready()
     client = AdminClient({"bootstrap.servers": kafka.bootstrap})
     topic = f"{world.name}.orders"
-    client.create_partitions([NewPartitions(topic, 3)])[topic].result(20)
-    held, withdrawal = _revoke(world, 6, 0)
+    with ExitStack() as stack:
+        # Meanwhile nobody can be faster.
+        for pid in _workers(gateway, "orders"):
+            stack.enter_context(_frozen(pid))
+        client.create_partitions([NewPartitions(topic, 3)])[topic].result(20)
+        held, withdrawal = _revoke(world, 6, 0)
     state = _later(world, withdrawal)
 
     assert held["state"] == "PENDING"

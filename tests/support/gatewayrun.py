@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from tests.support.capture import TransactionWatch
 from tests.support.counters import Scrape, parse_metrics
 from tests.support.faults import VARIABLE, FaultBox
-from tests.support.processes import free_port
+from tests.support.processes import Guard, free_port
 
 _SCRAPE_SECONDS: Final = 0.5
 _FREEZES: Final = 20
@@ -83,6 +83,7 @@ class GatewayRun:
         self.lives: list[list[Scrape]] = []
         self.faults = faults
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
         self._killed: set[int] = set()
         self._stopping = threading.Event()
         self._scraper = threading.Thread(target=self._scrape, name="scraper", daemon=True)
@@ -127,6 +128,7 @@ class GatewayRun:
                 stderr=err,
                 start_new_session=True,
             )
+        self._guard = Guard(self._process.pid)
         if not self._scraper.is_alive():
             self._scraper.start()
 
@@ -211,15 +213,17 @@ class GatewayRun:
 
     def terminate(self, timeout_seconds: float = 60) -> int:
         """Send SIGTERM and return the exit code; it can be started again."""
-        process = self._process
-        assert process is not None
-        process.send_signal(signal.SIGTERM)
-        return process.wait(timeout_seconds)
+        os.kill(self._pid, signal.SIGTERM)
+        return self.wait(timeout_seconds)
 
     def wait(self, timeout_seconds: float = 60) -> int:
-        """Wait until the gateway ends by itself and return the exit code."""
+        """Wait until the gateway ends and return the exit code."""
         assert self._process is not None
-        return self._process.wait(timeout_seconds)
+        code = self._process.wait(timeout_seconds)
+        if self._guard is not None:
+            self._guard.dismiss()
+            self._guard = None
+        return code
 
     def crash(self) -> None:
         """End the supervisor with SIGKILL; it can be started again.
@@ -227,10 +231,9 @@ class GatewayRun:
         Raises:
             AssertionError: A child has outlived it.
         """
-        assert self._process is not None
         children = _descendants(self._pid)
-        self._process.kill()
-        self._process.wait(30)
+        os.kill(self._pid, signal.SIGKILL)
+        self.wait()
         deadline = time.monotonic() + _ORPHAN_SECONDS
         while left := [pid for pid in children if _command_line(pid)]:
             assert time.monotonic() < deadline, f"children have outlived their supervisor: {left}"
@@ -239,9 +242,10 @@ class GatewayRun:
     def end(self) -> None:
         """Leave no process behind, whatever happened."""
         self._stopping.set()
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(30)
+        if self._process is not None:
+            if self._process.poll() is None:
+                os.killpg(self._pid, signal.SIGKILL)
+            self.wait(30)
 
     @property
     def _pid(self) -> int:

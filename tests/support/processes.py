@@ -37,6 +37,22 @@ def free_port() -> int:
             return port
 
 
+class Guard:
+    """Kills a process group when the test process is gone before it, by whatever means."""
+
+    def __init__(self, group: int) -> None:
+        self._shell = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "guard", str(group)], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def dismiss(self) -> None:
+        """Guard it no longer: the group has ended, and its id may be taken again."""
+        # Killed before its input ends, so that it does not signal anyone.
+        self._shell.kill()
+        self._shell.wait(30)
+        _close(self._shell.stdin)
+
+
 class Server:
     """One command that runs in its own process group and writes to a log file."""
 
@@ -45,7 +61,7 @@ class Server:
         self._directory = directory
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
 
     @property
     def pid(self) -> int:
@@ -76,9 +92,7 @@ class Server:
                 stderr=output,
                 start_new_session=True,
             )
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid)], stdin=subprocess.PIPE, start_new_session=True
-        )
+        self._guard = Guard(self._process.pid)
         deadline = time.monotonic() + timeout_seconds
         while not answers():
             if not self.running or time.monotonic() > deadline:
@@ -115,10 +129,7 @@ class Server:
                 process.wait(30)
         guard, self._guard = self._guard, None
         if guard is not None:
-            # Killed before its input ends: it must not signal a group id that may be taken again.
-            guard.kill()
-            guard.wait(30)
-            _close(guard.stdin)
+            guard.dismiss()
 
 
 def _close(stream: IO[bytes] | None) -> None:
