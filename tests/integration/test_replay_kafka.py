@@ -79,7 +79,7 @@ def _revoke(letters: Letters, customer: int, seconds: str) -> dict[str, Any]:
 # Beside a gateway that runs
 
 
-@pytest.mark.integration
+@pytest.mark.chaos
 def test_a_schema_that_is_registered_later_makes_good_what_was_rejected(
     beside: Letters, gateway: RunningGateway
 ) -> None:
