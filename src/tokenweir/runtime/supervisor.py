@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tokenweir import __version__
-from tokenweir.adapters.consentstore import boot_id
+from tokenweir.adapters.consentfiles import inode
+from tokenweir.adapters.consentstore import DIRECTORY_NAME, boot_id
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
+from tokenweir.adapters.readersigns import died_inside
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.casualties import Casualties, Verdict
@@ -317,6 +319,10 @@ class Supervisor:
     def _verdict(self, spec: ChildSpec, sign: Sign | None, code: int) -> Verdict:
         """Count what the death of a worker says of its records, before anything else that might fail."""
         if spec.kind != "worker" or code in (ExitCode.DONE, ExitCode.REFUSED, ExitCode.FENCED):
+            return Verdict()
+        store = self._gateway.config.state.directory / DIRECTORY_NAME
+        if sign is not None and died_inside(store, inode(store), sign.pid):
+            # A damaged page of the consent store, which the applier makes anew, and no fault of a record.
             return Verdict()
         crashed = code == ExitCode.EXHAUSTED or (code < 0 and -code not in _KILLED_FROM_OUTSIDE)
         try:
