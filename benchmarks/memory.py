@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import workload
-from tokenweir.core.consent import SubjectConsent, parse_value
-from tokenweir.core.engine import Record, ReferenceEngine
-from tokenweir.core.keys import Keyset
-from tokenweir.core.planning import SourceSchema, plan_stream
-from tokenweir.core.policy.loader import load_policy
-from tokenweir.runtime.sources import key_domains, stream_context
+from tokenweir.core.engine import Record
 
 _BATCH: Final = 2_000
 _SAMPLES: Final = 10
@@ -23,16 +18,8 @@ _SAMPLES: Final = 10
 def run(events: int = int(os.environ.get("TOKENWEIR_EVENTS", "200000"))) -> dict[str, object]:
     """Return the resident memory in MiB after each tenth of the events."""
     now_ms = time.time_ns() // 1_000_000
-    loaded = load_policy(workload.POLICY, "benchmarks/policy.yaml")
-    keyset = Keyset.ephemeral(key_domains(loaded), os.urandom)
-    context = stream_context(loaded, "interactions", keyset)
-    planned = plan_stream(loaded, context, [SourceSchema(workload.schema_text(), "benchmark", 1)])
-    state = parse_value(
-        b'{"version":1,"decided_at":"2020-01-01T00:00:00Z","decisions":{"email_marketing":"allow"}}', now_ms
-    )
-    consent = SubjectConsent({} if state is None else {"": state})
-    engine = ReferenceEngine(loaded.policy, keyset)
-    bound = engine.bind(planned.versions[0].compiled.plan)
+    bench = workload.Bench(now_ms)
+    engine, bound = bench.engine()
     # As in a worker.
     gc.collect()
     gc.freeze()
@@ -41,7 +28,7 @@ def run(events: int = int(os.environ.get("TOKENWEIR_EVENTS", "200000"))) -> dict
     batches = max(events // _BATCH, _SAMPLES)
     for number in range(batches):
         data = workload.events(_BATCH, subjects=10**9, now_ms=now_ms, seed=number)
-        engine.process([(bound, Record(value, None, now_ms)) for value in data], lambda _: consent, now_ms)
+        engine.process([(bound, Record(value, None, now_ms)) for value in data], lambda _: bench.consent, now_ms)
         if (number + 1) % (batches // _SAMPLES) == 0:
             samples.append(_resident_mebibytes())
     return {"events": batches * _BATCH, "resident_mebibytes": samples}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -11,12 +10,7 @@ from collections.abc import Callable
 import fastavro
 
 from benchmarks import workload
-from tokenweir.core.consent import SubjectConsent, parse_value
-from tokenweir.core.engine import Record, ReferenceEngine
-from tokenweir.core.keys import Keyset
-from tokenweir.core.planning import SourceSchema, plan_stream
-from tokenweir.core.policy.loader import load_policy
-from tokenweir.runtime.sources import key_domains, stream_context
+from tokenweir.core.engine import BoundPlan, Record, ReferenceEngine
 
 
 def _microseconds(action: Callable[[], object], events: int) -> float:
@@ -28,26 +22,20 @@ def _microseconds(action: Callable[[], object], events: int) -> float:
 def run(rounds: int = 5, events: int = 4_000) -> dict[str, object]:
     """Return CPU time per event in microseconds, median and range of ``rounds`` alternating rounds."""
     now_ms = time.time_ns() // 1_000_000
-    loaded = load_policy(workload.POLICY, "benchmarks/policy.yaml")
-    keyset = Keyset.ephemeral(key_domains(loaded), os.urandom)
-    context = stream_context(loaded, "interactions", keyset)
-    planned = plan_stream(loaded, context, [SourceSchema(workload.schema_text(), "benchmark", 1)])
-    state = parse_value(
-        b'{"version":1,"decided_at":"2020-01-01T00:00:00Z","decisions":{"email_marketing":"allow"}}', now_ms
-    )
-    consent = SubjectConsent({} if state is None else {"": state})
+    bench = workload.Bench(now_ms)
     parsed = fastavro.parse_schema(workload.SCHEMA)
     reference: list[float] = []
     copy: list[float] = []
     for number in range(rounds):
         data = workload.events(events, subjects=events, now_ms=now_ms, seed=number)
-        engine = ReferenceEngine(loaded.policy, keyset)
-        bound = engine.bind(planned.versions[0].compiled.plan)
         batches = [data[start : start + 1_000] for start in range(0, events, 1_000)]
+        fresh = bench.engine()
 
-        def sanitize(batches: list[list[bytes]] = batches) -> None:
+        def sanitize(batches: list[list[bytes]] = batches, fresh: tuple[ReferenceEngine, BoundPlan] = fresh) -> None:
+            engine, bound = fresh
             for batch in batches:
-                engine.process([(bound, Record(value, None, now_ms)) for value in batch], lambda _: consent, now_ms)  # noqa: B023 - called at once
+                records = [(bound, Record(value, None, now_ms)) for value in batch]
+                engine.process(records, lambda _: bench.consent, now_ms)
 
         def decode_and_encode(data: list[bytes] = data) -> None:
             for value in data:

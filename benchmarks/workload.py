@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 from typing import Any, Final
 
 import fastavro
+
+from tokenweir.core.consent import SubjectConsent, parse_value
+from tokenweir.core.engine import BoundPlan, ReferenceEngine
+from tokenweir.core.keys import Keyset
+from tokenweir.core.planning import SourceSchema, plan_stream
+from tokenweir.core.policy.loader import load_policy
+from tokenweir.runtime.sources import key_domains, stream_context
 
 POLICY: Final = """\
 version: 1
@@ -134,3 +142,28 @@ def events(count: int, subjects: int, now_ms: int, seed: int = 1) -> list[bytes]
         fastavro.schemaless_writer(target, parsed, event)
         found.append(target.getvalue())
     return found
+
+
+class Bench:
+    """What is measured: the policy with keys of its own, planned, and a person who allows what it asks for.
+
+    Attributes:
+        consent: The consent of everybody.
+    """
+
+    def __init__(self, now_ms: int) -> None:
+        loaded = load_policy(POLICY, "benchmarks/policy.yaml")
+        self._policy = loaded.policy
+        self._keyset = Keyset.ephemeral(key_domains(loaded), os.urandom)
+        context = stream_context(loaded, "interactions", self._keyset)
+        planned = plan_stream(loaded, context, [SourceSchema(schema_text(), "benchmark", 1)])
+        self._plan = planned.versions[0].compiled.plan
+        state = parse_value(
+            b'{"version":1,"decided_at":"2020-01-01T00:00:00Z","decisions":{"email_marketing":"allow"}}', now_ms
+        )
+        self.consent = SubjectConsent({} if state is None else {"": state})
+
+    def engine(self) -> tuple[ReferenceEngine, BoundPlan]:
+        """Return an engine that remembers no token yet, and its plan."""
+        engine = ReferenceEngine(self._policy, self._keyset)
+        return engine, engine.bind(self._plan)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tokenweir.adapters.consentfiles import DATA, inode
+from tokenweir.adapters.consentstore import DIRECTORY_NAME
 from tokenweir.runtime.casualties import Casualties
+from tokenweir.runtime.children import ExitCode
 from tokenweir.runtime.quarantine import Attempts, Suspects, read_attempts, records_path, settled_path
 from tokenweir.runtime.status import MAX_BATCH_RECORDS, Phase, Place, Sign, StatusWriter, read_sign
 
@@ -106,7 +112,8 @@ def test_a_death_in_the_engine_counts_for_its_records(tmp_path: Path) -> None:
     """Whoever ended the process: a record that needs all memory is killed from outside."""
     casualties = Casualties(tmp_path, ["clicks"])
     verdicts = [
-        casualties.died("clicks", 0, _sign(tmp_path, Phase.ENGINE), crashed=crashed) for crashed in (True, False)
+        casualties.died("clicks", 0, _sign(tmp_path, Phase.ENGINE), -number)
+        for number in (signal.SIGSEGV, signal.SIGKILL)
     ]
 
     assert [verdict.attempts for verdict in verdicts] == [1, 2]
@@ -118,12 +125,12 @@ def test_crashes_in_the_client_stop_the_slot(tmp_path: Path) -> None:
     """Three in a row without a commit; a kill from outside, a commit, or another death between them begins anew."""
     casualties = Casualties(tmp_path, ["clicks"])
 
-    def die(phase: Phase, *, commits: int = 0, crashed: bool = True, slot: int = 0) -> bool:
-        return casualties.died("clicks", slot, _sign(tmp_path, phase, commits=commits), crashed=crashed).stops
+    def die(phase: Phase, *, commits: int = 0, code: int = -signal.SIGABRT, slot: int = 0) -> bool:
+        return casualties.died("clicks", slot, _sign(tmp_path, phase, commits=commits), code).stops
 
     assert [die(Phase.POLL) for _ in range(3)] == [False, False, True]
     assert [die(Phase.POLL, slot=1) for _ in range(2)] == [False, False]
-    assert not die(Phase.POLL, slot=1, crashed=False)
+    assert not die(Phase.POLL, slot=1, code=-signal.SIGKILL)
     assert [die(Phase.POLL, slot=1, commits=1) for _ in range(4)] == [False] * 4
     assert [die(Phase.POLL, slot=1), die(Phase.OTHER, slot=1), die(Phase.POLL, slot=1), die(Phase.POLL, slot=1)] == [
         False
@@ -146,7 +153,7 @@ def test_what_died_with_its_supervisor_is_counted_once(tmp_path: Path) -> None:
 def test_settled_records_reach_the_counts(tmp_path: Path) -> None:
     """The supervisor folds in what any of its workers has written."""
     casualties = Casualties(tmp_path, ["clicks"])
-    casualties.died("clicks", 0, _sign(tmp_path, Phase.ENGINE), crashed=True)
+    casualties.died("clicks", 0, _sign(tmp_path, Phase.ENGINE), ExitCode.CRASHED)
     suspects = Suspects(tmp_path, "clicks", 1)
     suspects.refresh({})
     suspects.settle([Place(1, 20)])
@@ -155,3 +162,28 @@ def test_settled_records_reach_the_counts(tmp_path: Path) -> None:
     assert read_attempts(records_path(tmp_path, "clicks"))
     casualties.settle("clicks", 1)
     assert read_attempts(records_path(tmp_path, "clicks")) == {}
+
+
+def test_no_record_is_blamed_for_an_orderly_end_or_a_damaged_store(tmp_path: Path) -> None:
+    """A worker that dies while LMDB reads has met a damaged page; when LMDB had come back, its record is counted."""
+    store = tmp_path / DIRECTORY_NAME
+    store.mkdir()
+    (store / DATA).write_bytes(b"pages")
+    reader = (
+        "import os, sys; from pathlib import Path; from tokenweir.adapters.readersigns import ReaderSign\n"
+        "sign = ReaderSign(Path(sys.argv[1])); sign.enter(int(sys.argv[2])); print(os.getpid(), flush=True); os.abort()"
+    )
+    attempts = []
+    for word in (inode(store), 0):
+        died = subprocess.run(
+            [sys.executable, "-c", reader, str(store), str(word)], stdout=subprocess.PIPE, check=False, timeout=60
+        )
+        sign = _sign(tmp_path, Phase.ENGINE)._replace(pid=int(died.stdout))
+        attempts.append(Casualties(tmp_path, ["clicks"]).died("clicks", 0, sign, died.returncode).attempts)
+    orderly = [
+        Casualties(tmp_path, ["clicks"]).died("clicks", 0, _sign(tmp_path, Phase.ENGINE), code).attempts
+        for code in (ExitCode.DONE, ExitCode.REFUSED, ExitCode.FENCED)
+    ]
+
+    assert attempts == [0, 1]
+    assert orderly == [0, 0, 0]

@@ -209,7 +209,7 @@ class FakeProducer:
 
     records: list[tuple[str, bytes | None, int]] = field(default_factory=list)
 
-    def produce(self, topic: str, value: bytes | None, _key: bytes | None = None, **more: Any) -> None:  # noqa: ANN401
+    def produce(self, topic: str, value: bytes | None, _key: bytes | None = None, **more: Any) -> None:  # noqa: ANN401 - as the client takes it
         """Take a record."""
         self.records.append((topic, value, more.get("timestamp_ms", 0)))
 

@@ -183,7 +183,7 @@ def test_only_the_very_same_text_was_registered(bench: Bench) -> None:
     bench.registry.fault = RegistryError("unavailable", "as the test wants")
     for subject, text, kind in (("x", _TEXT, "AVRO"), ("out-value", _TEXT + " ", "AVRO"), ("out-value", _TEXT, "JSON")):
         with pytest.raises(RegistryError):
-            bench.pinning().lookup(subject, text, kind)  # type: ignore[arg-type]
+            bench.pinning().lookup(subject, text, kind)  # type: ignore[arg-type]  # kinds come as text here
 
 
 def test_an_id_of_another_subject_is_not_called_foreign_by_memory(bench: Bench) -> None:
@@ -208,7 +208,7 @@ def test_ids_that_are_only_asked_about_leave_no_file(bench: Bench) -> None:
 
 @pytest.mark.parametrize("name", ["schema_by_id", "version"])
 @pytest.mark.parametrize("restarted", [False, True])
-def test_another_schema_under_a_known_id_is_an_error(bench: Bench, name: str, restarted: bool) -> None:  # noqa: FBT001
+def test_another_schema_under_a_known_id_is_an_error(bench: Bench, name: str, restarted: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """At once and after a restart; the error says where the old one is kept."""
     registry = bench.pinning()
     _ask_everything(registry)

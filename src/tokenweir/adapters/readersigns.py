@@ -68,7 +68,10 @@ def died_inside(directory: Path, data_inode: int, pid: int | None = None) -> boo
 
     A reader that was killed from outside at that very moment is taken for one that damage has killed.
     """
-    return any(word == data_inode for path, word in _dead(directory) if pid is None or _pid_of(path) == pid)
+    # The identity 0 is that of no file, and the word of a reader that read none.
+    return data_inode != 0 and any(
+        word == data_inode for path, word in _dead(directory) if pid is None or _pid_of(path) == pid
+    )
 
 
 def forget_the_dead(directory: Path) -> None:

@@ -53,10 +53,6 @@ _SHORTEST_AGE_MS: Final = 60_000
 # is tried again after the second: librdkafka's own 60 and 10 seconds would be the length of the pause.
 _DEFAULTS: Final[Mapping[str, PropertyValue]] = {"socket.timeout.ms": 5_000, "reconnect.backoff.max.ms": 1_000}
 
-# librdkafka's administrator keeps asking with the leader epoch that it learned first (tried with 2.16: after a restart
-# of the broker it never got another answer than FENCED_LEADER_EPOCH); a new client learns the present one.
-_STALE_LEADER: Final = frozenset({"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH", "NOT_LEADER_FOR_PARTITION"})
-
 
 class Stop(Protocol):
     """What a ``threading.Event`` and its kin of ``multiprocessing`` offer."""
@@ -173,7 +169,7 @@ class ConsentApplier:
         self._client_id = client_id
         self._monotonic_ns = monotonic_ns
         self._wall_ms = wall_ms
-        self._admin = self._new_admin()
+        self._admin = Admin(self._properties, client_id, _ANSWER_SECONDS)
         self._asker = ThreadPoolExecutor(1, thread_name_prefix="consent-proof")
         self._applied = Applied()
         self._described: TopicDescription | None = None
@@ -285,7 +281,6 @@ class ConsentApplier:
             except KafkaFault as fault:
                 if not fault.retriable:
                     raise
-                self._renew_admin_after(fault)
                 self._log_fault(fault, "find_offsets")
                 self._report()
                 stop.wait(PROOF_SECONDS)
@@ -376,22 +371,11 @@ class ConsentApplier:
         position = self._store.position
         partitions = range(len(position))
         started_ns = self._monotonic_ns()
-        try:
-            high = self._admin.high_watermarks(self._topic, partitions)
-            stable = self._admin.high_watermarks(self._topic, partitions, "read_committed")
-            # After the offsets: if it is still the same topic now, they were that topic's.
-            described = self._admin.describe_topic(self._topic)
-        except KafkaFault as fault:
-            self._renew_admin_after(fault)
-            raise
+        high = self._admin.high_watermarks(self._topic, partitions)
+        stable = self._admin.high_watermarks(self._topic, partitions, "read_committed")
+        # After the offsets: if it is still the same topic now, they were that topic's.
+        described = self._admin.describe_topic(self._topic)
         return _Observation(started_ns, position, high, stable, described)
-
-    def _renew_admin_after(self, fault: KafkaFault) -> None:
-        if fault.code in _STALE_LEADER:
-            self._admin = self._new_admin()
-
-    def _new_admin(self) -> Admin:
-        return Admin(self._properties, self._client_id, _ANSWER_SECONDS)
 
     def _check(self, seen: _Observation) -> None:
         known = self._described
@@ -400,8 +384,8 @@ class ConsentApplier:
             raise RefusedError(
                 f"the consent topic {self._topic} was replaced while the gateway was running: whatever is not on the "
                 "new one would count as never decided. Write every decision to it again (tokenweir consent import), "
-                "let the groups of the gateway forget the old one (kafka-consumer-groups.sh --reset-offsets "
-                "--to-current), then start again"
+                "accept it for each stream (tokenweir offsets set STREAM --all --to committed, which moves no offset), "
+                "then start again"
             )
         if seen.topic.partitions != known.partitions:
             self._freshness.withdraw()

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tokenweir.adapters.consentfiles import inode
+from tokenweir.adapters.consentstore import DIRECTORY_NAME
+from tokenweir.adapters.readersigns import died_inside
+from tokenweir.runtime.children import ExitCode
 from tokenweir.runtime.quarantine import Attempts, settled_path
 from tokenweir.runtime.status import Phase, Place, Sign, read_sign
 
 #: After so many crashes inside of the Kafka client, with no transaction committed between them, a slot stays down.
 _MAX_POLL_CRASHES: Final = 3
+#: Who sends these wants an end, and not because of what is being read.
+_KILLED_FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+#: A worker that ends like this has decided so itself.
+_ORDERLY: Final = frozenset({ExitCode.DONE, ExitCode.REFUSED, ExitCode.FENCED})
 
 
 class Verdict(NamedTuple):
@@ -40,16 +49,19 @@ class Casualties:
         self._attempts = {stream: Attempts(state_directory, stream) for stream in streams}
         self._poll_crashes: dict[tuple[str, int], int] = {}
 
-    def died(self, stream: str, slot: int, sign: Sign | None, *, crashed: bool) -> Verdict:
-        """Return what the death of a worker says; ``crashed`` where it ended by itself, without an exit of its own.
+    def died(self, stream: str, slot: int, sign: Sign | None, code: int) -> Verdict:
+        """Return what the death of a worker says; ``code`` is its exit code, or the negative number of a signal.
 
-        A worker that was killed while it read says nothing: its end came from outside.
+        A worker that was killed while it read says nothing: its end came from outside. One that died inside of LMDB has
+        met a damaged page of the consent store, which the applier makes anew, and no record is to blame.
 
         Raises:
             OSError: if a count cannot be written.
         """
-        if sign is None:
+        store = self._state_directory / DIRECTORY_NAME
+        if sign is None or code in _ORDERLY or died_inside(store, inode(store), sign.pid):
             return Verdict()
+        crashed = code == ExitCode.EXHAUSTED or (code < 0 and -code not in _KILLED_FROM_OUTSIDE)
         place = (stream, slot)
         if sign.commits or sign.phase is not Phase.POLL:
             self._poll_crashes.pop(place, None)
@@ -65,7 +77,7 @@ class Casualties:
         Raises:
             OSError: if a count cannot be written.
         """
-        verdict = self.died(stream, slot, read_sign(status_file), crashed=False)
+        verdict = self.died(stream, slot, read_sign(status_file), -signal.SIGKILL)
         status_file.unlink(missing_ok=True)
         return verdict
 

@@ -149,7 +149,7 @@ class Replay:
 
     def _count_death(self, sign: Sign | None, code: int) -> Verdict:
         try:
-            return self._casualties.died(self._name, SLOT, sign, crashed=code < 0)
+            return self._casualties.died(self._name, SLOT, sign, code)
         except OSError as error:
             # A full disk: the letter is tried again, and counted once there is room.
             log(Event.EXCEPTION_RAISED, error=error, kind="replay", slot=SLOT)

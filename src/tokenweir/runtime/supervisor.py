@@ -18,10 +18,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tokenweir import __version__
-from tokenweir.adapters.consentfiles import inode
-from tokenweir.adapters.consentstore import DIRECTORY_NAME, boot_id
+from tokenweir.adapters.consentstore import boot_id
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
-from tokenweir.adapters.readersigns import died_inside
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.casualties import Casualties, Verdict
@@ -45,8 +43,6 @@ _SETTLED_SECONDS: Final = 30.0
 _HUNG_SECONDS: Final = 60.0
 #: Hundred times what the costliest record takes.
 _HUNG_RECORD_SECONDS: Final = 30.0
-#: Who sends these wants an end, and not because of what is being read.
-_KILLED_FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 #: The watch turns five times a second; this long without a turn, and nobody watches the children any more.
 _LIVE_SECONDS: Final = 10.0
 
@@ -218,14 +214,8 @@ class Supervisor:
         self._children = children
 
     def _start(self, child: _Child) -> None:
-        spec = replace(child.spec, parent=os.getpid())
-        process = subprocess.Popen(command(spec), stdin=subprocess.PIPE)  # noqa: S603 - our own interpreter and module
-        if process.stdin is not None:
-            try:
-                process.stdin.write(pickle.dumps(spec))
-                process.stdin.close()
-            except BrokenPipeError:
-                pass  # It died at once; the watch will see it.
+        spec = child.spec
+        process = spawn(spec)
         child.process, child.started_at, child.killed = process, time.monotonic(), False
         log(Event.PROCESS_STARTED, kind=spec.kind, stream=spec.stream, slot=spec.slot, pid=process.pid)
 
@@ -271,8 +261,7 @@ class Supervisor:
 
     def _sign(self, child: _Child) -> Sign | None:
         """Return the life signs of a child's process, None where it has given none."""
-        sign = read_sign(child.spec.status_file)
-        return sign if sign is not None and child.process is not None and sign.pid == child.process.pid else None
+        return None if child.process is None else sign_of(child.spec, child.process)
 
     def _died(self, child: _Child, code: int) -> int:
         """Note a death; return the child's exit code, or REFUSED where the gateway must stop."""
@@ -318,15 +307,10 @@ class Supervisor:
 
     def _verdict(self, spec: ChildSpec, sign: Sign | None, code: int) -> Verdict:
         """Count what the death of a worker says of its records, before anything else that might fail."""
-        if spec.kind != "worker" or code in (ExitCode.DONE, ExitCode.REFUSED, ExitCode.FENCED):
+        if spec.kind != "worker":
             return Verdict()
-        store = self._gateway.config.state.directory / DIRECTORY_NAME
-        if sign is not None and died_inside(store, inode(store), sign.pid):
-            # A damaged page of the consent store, which the applier makes anew, and no fault of a record.
-            return Verdict()
-        crashed = code == ExitCode.EXHAUSTED or (code < 0 and -code not in _KILLED_FROM_OUTSIDE)
         try:
-            return self._casualties.died(spec.stream, spec.slot, sign, crashed=crashed)
+            return self._casualties.died(spec.stream, spec.slot, sign, code)
         except OSError as error:
             # A full disk: the record is tried again, and counted once there is room.
             log(Event.EXCEPTION_RAISED, error=error, kind=spec.kind, stream=spec.stream, slot=spec.slot)
@@ -377,3 +361,21 @@ def command(spec: ChildSpec) -> list[str]:
     # With -P the working directory is no place to import from.
     names = [spec.stream, str(spec.slot)] if spec.stream else []
     return [sys.executable, "-P", "-m", "tokenweir.runtime.children", spec.kind, *names]
+
+
+def spawn(spec: ChildSpec, stdout: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a child and tell it what it is; ``stdout`` is as for :class:`subprocess.Popen`."""
+    process = subprocess.Popen(command(spec), stdin=subprocess.PIPE, stdout=stdout)  # noqa: S603 - our own interpreter and module
+    if process.stdin is not None:
+        try:
+            process.stdin.write(pickle.dumps(replace(spec, parent=os.getpid())))
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # It died at once; who watches it will see it.
+    return process
+
+
+def sign_of(spec: ChildSpec, process: subprocess.Popen[bytes]) -> Sign | None:
+    """Return the life signs of a child's process, None where it has given none."""
+    sign = read_sign(spec.status_file)
+    return sign if sign is not None and sign.pid == process.pid else None

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import queue
 import signal
 import subprocess
 import threading
 import time
-from dataclasses import replace
 from typing import IO, Final
 
 from tokenweir.runtime.children import ChildSpec, ExitCode
-from tokenweir.runtime.status import Sign, read_sign
-from tokenweir.runtime.supervisor import command
+from tokenweir.runtime.status import Sign
+from tokenweir.runtime.supervisor import sign_of, spawn
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import log
 
@@ -47,16 +44,8 @@ class TendedProcess:
     def start(self) -> None:
         """Start it."""
         self._wanted = True
-        spec = replace(self.spec, parent=os.getpid())
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command(spec), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        if process.stdin is not None:
-            try:
-                process.stdin.write(pickle.dumps(spec))
-                process.stdin.close()
-            except BrokenPipeError:
-                pass  # It died at once; the next poll will see it.
+        spec = self.spec
+        process = spawn(spec, subprocess.PIPE)
         self._process = process
         self._reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
         self._reader.start()
@@ -136,8 +125,7 @@ class TendedProcess:
 
     def sign(self) -> Sign | None:
         """Return its life signs, None where it has given none."""
-        sign = read_sign(self.spec.status_file)
-        return sign if sign is not None and self._process is not None and sign.pid == self._process.pid else None
+        return None if self._process is None else sign_of(self.spec, self._process)
 
     def _read(self, out: IO[bytes] | None) -> None:
         if out is None:

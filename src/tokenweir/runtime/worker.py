@@ -219,7 +219,8 @@ class Worker:
         if fault.code == "_AUTO_OFFSET_RESET":
             raise RefusedError(
                 f"a committed offset of {self._settings.topic} lies outside of the topic: records were lost "
-                "or the topic was created again; set the offset before starting again"
+                "or the topic was created again; look at 'tokenweir offsets show', and say where to go on with "
+                "'tokenweir offsets set'"
             )
         if fault.fatal:
             raise fault
@@ -338,7 +339,11 @@ class Worker:
         self._aborts = self._aborts + 1 if here == self._last_abort_at else 1
         self._last_abort_at = here
         if self._aborts >= _MAX_SAME_ABORTS and fault.abortable:
-            raise RefusedError(f"the same batch failed {self._aborts} times ({fault.code}): is an output writable?")
+            outputs = ", ".join(self._delivery.outputs)
+            raise RefusedError(
+                f"the same batch failed {self._aborts} times ({fault.code}): are {outputs} writable? "
+                "'tokenweir doctor' looks"
+            )
         if fault.abortable and self._abort():
             assignment.begin()
             return
