@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # Public names that its typing does not list.
     AclOperation,
+    ResourceType,
 )
 from tests.support.rig import Broker, SchemaRegistry
 from tests.support.starting import (
@@ -18,6 +19,7 @@ from tests.support.starting import (
     add_partitions,
     created,
     deny,
+    group_of,
     has_committed,
     last_words_of,
     refusals,
@@ -202,7 +204,7 @@ def test_records_that_are_deleted_before_they_are_read_stop_the_gateway(
 def test_a_permission_that_is_lost_stops_the_gateway(
     make: Make, run: Callable[[World], RunningGateway], guarded: Broker
 ) -> None:
-    """The batch fails, is not repeated for ever, and nothing of it is committed."""
+    """The batch fails, is not tried again, and nothing of it is committed."""
     world = make(broker=guarded)
     gateway = run(world)
     gateway.allow(1, "email_marketing")
@@ -214,10 +216,23 @@ def test_a_permission_that_is_lost_stops_the_gateway(
     world.send(1, 4, partition=0)
     said = last_words_of(gateway, 120)
 
-    assert "is an output writable?" in said
+    assert "TOPIC_AUTHORIZATION_FAILED" in said
+    assert "'tokenweir doctor' names what is not permitted" in said
     # The broker aborts what the worker left open.
     until(has_committed(world, 4, 0))
     assert len(world.read("raw.crm")) == 4
+
+
+def test_a_transactional_id_that_is_denied_stops_the_gateway(
+    make: Make, run: Callable[[World], RunningGateway], guarded: Broker
+) -> None:
+    """A worker that may not publish any more is not started again and again."""
+    world = make(broker=guarded)
+    gateway = run(world)
+    deny(world, f"{group_of(world)}.0", AclOperation.WRITE, ResourceType.TRANSACTIONAL_ID)
+    world.send(1, 4, partition=0)
+
+    assert "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in last_words_of(gateway, 120)
 
 
 def test_an_administrators_client_survives_restarts_of_the_broker(broker_factory: Callable[..., Broker]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tokenweir.adapters.consentfiles import DATA, inode
 from tokenweir.adapters.consentstore import DIRECTORY_NAME
 from tokenweir.runtime.casualties import Casualties
-from tokenweir.runtime.children import ExitCode
+from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.quarantine import Attempts, Suspects, read_attempts, records_path, settled_path
 from tokenweir.runtime.status import MAX_BATCH_RECORDS, Phase, Place, Sign, StatusWriter, read_sign
 

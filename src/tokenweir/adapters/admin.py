@@ -49,12 +49,19 @@ _GRACE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.05
 
 # librdkafka's administrator keeps asking with the leader epoch that it learned first (tried with 2.16: after a restart
-# of the broker it never got another answer than FENCED_LEADER_EPOCH); a new client learns the present one.
-_STALE: Final = frozenset({"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH", "NOT_LEADER_FOR_PARTITION"})
-_TIMED_OUT: Final = frozenset({"_TIMED_OUT", "_TIMED_OUT_QUEUE", "REQUEST_TIMED_OUT"})
-
-_MAX_TIMEOUTS: Final = 2
-"""So many questions in a row without an answer, and the client counts as stuck."""
+# of the broker it never got another answer than FENCED_LEADER_EPOCH); a new client learns the present one. It also
+# finds no way to a group's coordinator any more that was killed and came back, while it answers every other question
+# (tried with 2.16), so that a single time-out is enough.
+_STALE: Final = frozenset(
+    {
+        "FENCED_LEADER_EPOCH",
+        "UNKNOWN_LEADER_EPOCH",
+        "NOT_LEADER_FOR_PARTITION",
+        "_TIMED_OUT",
+        "_TIMED_OUT_QUEUE",
+        "REQUEST_TIMED_OUT",
+    }
+)
 
 _Result = TypeVar("_Result")
 
@@ -89,7 +96,7 @@ class Admin:
     """An administrator's client. Every method raises :class:`KafkaFault`; none waits much longer than the limit.
 
     It may live as long as its process: after an answer that shows that librdkafka's picture of the cluster is out of
-    date, and after repeated time-outs, the next question goes through a new client.
+    date, and after none in time, the next question goes through a new client.
     """
 
     def __init__(
@@ -112,7 +119,6 @@ class Admin:
             "allow.auto.create.topics": "false",
         }
         self._timeout_seconds = timeout_seconds
-        self._timeouts = 0
         self._client = self._new_client()
         # One that is thrown away lives on until the next is: another thread may still wait for its answer.
         self._former: AdminClient | None = None
@@ -390,13 +396,11 @@ class Admin:
     def _answer(self, operation: str, future: Future[_Result]) -> _Result:
         with self._watched():
             try:
-                answer = future.result(self._timeout_seconds + _GRACE_SECONDS)
+                return future.result(self._timeout_seconds + _GRACE_SECONDS)
             except KafkaException as error:
                 raise fault(operation, error_of(error)) from error
             except FutureTimeoutError:
                 raise KafkaFault(operation, "_TIMED_OUT", retriable=True) from None
-        self._timeouts = 0
-        return answer
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -404,8 +408,6 @@ class Admin:
         try:
             yield
         except KafkaFault as found:
-            self._timeouts = self._timeouts + 1 if found.code in _TIMED_OUT else 0
-            if found.code in _STALE or self._timeouts >= _MAX_TIMEOUTS:
-                self._timeouts = 0
+            if found.code in _STALE:
                 self._former, self._client = self._client, self._new_client()
             raise

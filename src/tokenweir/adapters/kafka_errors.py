@@ -56,6 +56,17 @@ _RETRIABLE_CODES = frozenset(
 """Codes that may pass by themselves, for the calls whose errors carry no flags (all but the transactional ones)."""
 
 
+_FENCED: Final = frozenset({"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED"})
+_DENIED: Final = frozenset(
+    {
+        "TOPIC_AUTHORIZATION_FAILED",
+        "GROUP_AUTHORIZATION_FAILED",
+        "CLUSTER_AUTHORIZATION_FAILED",
+        "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
+    }
+)
+
+
 class KafkaFault(TokenweirError):  # noqa: N818 - an error is what confluent_kafka calls its own class.
     """An operation on Kafka that did not succeed.
 
@@ -86,9 +97,16 @@ class KafkaFault(TokenweirError):  # noqa: N818 - an error is what confluent_kaf
         self.abortable = abortable
         self.fatal = fatal
 
+    @property
+    def fenced(self) -> bool:
+        """Whether the broker does not know this producer as the holder of its transactional id any more."""
+        return self.code in _FENCED
 
-FENCED: Final = frozenset({"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED"})
-"""Codes that say: the broker does not know this producer as the holder of its transactional id any more."""
+    @property
+    def denied(self) -> bool:
+        """Whether the broker does not permit this; no flag says so, and asking again does not help."""
+        return self.code in _DENIED
+
 
 _UNREACHABLE: Final = frozenset({"_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT"})
 _NO_TOPIC: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"})

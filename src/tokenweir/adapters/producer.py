@@ -10,7 +10,6 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from tokenweir.adapters.kafka_errors import (
-    FENCED,
     KAFKA_LOGGER,
     KafkaFault,
     configuration_faults,
@@ -246,7 +245,7 @@ class TransactionalProducer:
     def _expired(self, found: KafkaFault) -> KafkaFault:
         """Return the fault, or the one that it means for a transaction which the broker has ended by itself."""
         open_seconds = _seconds_awake_or_not() - self._begun_seconds
-        if found.code not in FENCED or open_seconds < TRANSACTION_TIMEOUT_MS / 1000:
+        if not found.fenced or open_seconds < TRANSACTION_TIMEOUT_MS / 1000:
             return found
         return KafkaFault(found.operation, EXPIRED, f"{found.code} after {open_seconds:.0f} s", fatal=True)
 

@@ -259,7 +259,7 @@ class Assignment:
             if not (fault.retriable or isinstance(fault, UnstableOffsetsError)):
                 raise
             starts = {}
-            self._note_pending()
+            self._note_pending(fault.code)
         else:
             self._note_decided()
         if not starts or not self._consent_covers(partitions):
@@ -275,7 +275,7 @@ class Assignment:
             self.log(Event.PARTITION_RESUMED, topic=topic, partition=number, offset=offset, reason="taken_over")
         return True
 
-    def _note_pending(self) -> None:
+    def _note_pending(self, code: str) -> None:
         """Raise an alarm where offsets stay undecided for longer than any transaction may stay open.
 
         The broker aborts a transaction after its time-out. One that is still there after twice that time hangs, as it
@@ -286,7 +286,7 @@ class Assignment:
             self._pending_since = now
         elif not self.blocked and now - self._pending_since > 2 * TRANSACTION_TIMEOUT_MS / 1000:
             self.blocked = True
-            self.log(Event.OFFSETS_BLOCKED, seconds=now - self._pending_since)
+            self.log(Event.OFFSETS_BLOCKED, code=code, seconds=now - self._pending_since)
 
     def _note_decided(self) -> None:
         if self.blocked and self._pending_since is not None:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from tokenweir.adapters.consentfiles import inode
 from tokenweir.adapters.consentstore import DIRECTORY_NAME
 from tokenweir.adapters.readersigns import died_inside
-from tokenweir.runtime.children import ExitCode
+from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.quarantine import Attempts, settled_path
 from tokenweir.runtime.status import Phase, Place, Sign, read_sign
 

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +29,6 @@ from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.keysource import describe_keyset
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.adapters.registry import Registry
-from tokenweir.adapters.schemacache import SchemaChangedError
 from tokenweir.core import deadletter
 from tokenweir.core.compiler import domain_of
 from tokenweir.core.engine import ReferenceEngine
@@ -44,6 +42,7 @@ from tokenweir.runtime.applier import ApplierSettings, Progress, run_applier
 from tokenweir.runtime.assignment import Assignment, AssignmentSettings
 from tokenweir.runtime.batch import Delivery, Intake
 from tokenweir.runtime.clock import SystemClock
+from tokenweir.runtime.endings import ExitCode, of_kafka_fault, of_registry_error
 from tokenweir.runtime.gateway import Gateway, keyset_path
 from tokenweir.runtime.hardening import limit_memory, protect_memory
 from tokenweir.runtime.plans import PlanCache, logged_id, register_derived
@@ -56,7 +55,7 @@ from tokenweir.runtime.starts import set_starts
 from tokenweir.runtime.status import ChildState, StatusWriter
 from tokenweir.runtime.tally import Tally
 from tokenweir.runtime.topicwatch import TopicWatch
-from tokenweir.runtime.worker import Worker, WorkerSettings, is_fenced
+from tokenweir.runtime.worker import Worker, WorkerSettings
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import configure_logging, crash_guard, log
@@ -64,6 +63,8 @@ from tokenweir.telemetry.slots import SlotWriter, slot_path
 
 _PR_SET_PDEATHSIG: Final = 1
 
+#: How long a worker waits for an answer about offsets, in which it does nothing else.
+_ANSWER_SECONDS: Final = 5.0
 #: librdkafka's default of message.max.bytes.
 _CLIENT_MAX_BYTES: Final = 1_000_000
 #: About ten times what a worker needs under full load, and less than one fetched batch may unpack to.
@@ -72,16 +73,6 @@ _MAX_CHILD_BYTES: Final = 1 << 30
 _SAYS_NOTHING: Final = frozenset({"unavailable", "timeout", "denied", "malformed"})
 #: More than the header of a record batch (61 bytes) and the lengths inside of a record (Kafka protocol, version 2).
 _BATCH_BYTES: Final = 256
-
-
-class ExitCode(IntEnum):
-    """What a child's end means to its supervisor."""
-
-    DONE = 0
-    CRASHED = 1
-    REFUSED = 3  # the whole gateway stops: it would not be safe, or cannot help, to start again
-    FENCED = 4  # another process has this slot: it is not started again
-    EXHAUSTED = 5  # it had no memory left
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,26 +122,13 @@ def main() -> int:
                 print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - for the person who starts it
             return ExitCode.REFUSED
         except KafkaFault as fault:
-            if is_fenced(fault):
-                return ExitCode.FENCED
-            log(Event.KAFKA_FAULT, error=fault, code=fault.code, stream=spec.stream, slot=spec.slot)
-            return ExitCode.CRASHED
+            return of_kafka_fault(fault, spec.stream, spec.slot)
         except RegistryError as error:
-            return _registry_error(spec, error)
+            return of_registry_error(error, spec.stream)
         except MemoryError as error:
             log(Event.EXCEPTION_RAISED, error=error, stream=spec.stream, slot=spec.slot)
             return ExitCode.EXHAUSTED
     return ExitCode.DONE
-
-
-def _registry_error(spec: ChildSpec, error: RegistryError) -> ExitCode:
-    """Tell of an error that ends this child; only a schema that has changed stops the gateway."""
-    if not isinstance(error, SchemaChangedError):
-        log(Event.REGISTRY_FAILED, error=error, kind=error.kind, stream=spec.stream)
-        return ExitCode.CRASHED
-    log(Event.SCHEMA_CHANGED, stream=spec.stream or None, schema_id=error.schema_id)
-    print(f"error: {error}", file=sys.stderr)  # noqa: T201 - for the person who starts it
-    return ExitCode.REFUSED
 
 
 def harden(parent: int) -> None:
@@ -218,7 +196,7 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
     tally = Tally(slot, status, stream, audiences, keys_made_at_ms=_keys_made_at_ms(gateway, loaded, audiences))
     log(Event.KEYS_OPENED, count=len(keyset.domains))
     properties = config.kafka.client_properties()
-    admin = Admin(properties)
+    admin = Admin(properties, timeout_seconds=_ANSWER_SECONDS)
     engine = ReferenceEngine(
         loaded.policy,
         keyset,

@@ -18,7 +18,8 @@ from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.config.models import LoggingSection
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.casualties import Casualties, Verdict
-from tokenweir.runtime.children import ChildSpec, ExitCode
+from tokenweir.runtime.children import ChildSpec
+from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.replaychild import SLOT, ReplayOrder, suspects_name
 from tokenweir.runtime.replayledger import Account, chosen

@@ -23,7 +23,8 @@ from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.casualties import Casualties, Verdict
-from tokenweir.runtime.children import ChildSpec, ExitCode
+from tokenweir.runtime.children import ChildSpec
+from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.status import ChildState, Phase, Sign, read_sign
 from tokenweir.telemetry import metrics

@@ -9,7 +9,8 @@ import threading
 import time
 from typing import IO, Final
 
-from tokenweir.runtime.children import ChildSpec, ExitCode
+from tokenweir.runtime.children import ChildSpec
+from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.status import Sign
 from tokenweir.runtime.supervisor import sign_of, spawn
 from tokenweir.telemetry.events import Event

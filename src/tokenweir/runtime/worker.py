@@ -35,12 +35,6 @@ from tokenweir.telemetry.metrics import TransactionOutcome
 _KEEPALIVE_SECONDS: Final = 1.0
 _SHOW_SECONDS: Final = 1.0
 _MAX_SAME_ABORTS: Final = 3
-_FENCED: Final = frozenset({"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED"})
-
-
-def is_fenced(fault: KafkaFault) -> bool:
-    """Return whether another producer has taken the transactional id."""
-    return fault.code in _FENCED
 
 
 def _place(message: Message) -> tuple[Partition, int]:
@@ -222,7 +216,7 @@ class Worker:
                 "or the topic was created again; look at 'tokenweir offsets show', and say where to go on with "
                 "'tokenweir offsets set'"
             )
-        if fault.fatal:
+        if fault.fatal or fault.denied:
             raise fault
         self._assignment.log(Event.KAFKA_FAULT, code=fault.code, phase="read")
 
@@ -333,7 +327,7 @@ class Worker:
         assignment = self._assignment
         assignment.log(Event.TRANSACTION_ABORTED if fault.abortable else Event.TRANSACTION_UNCERTAIN, code=fault.code)
         self._tally.transaction(TransactionOutcome.ABORTED if fault.abortable else TransactionOutcome.UNCERTAIN)
-        if is_fenced(fault):
+        if fault.fenced or fault.denied:
             raise fault
         here = dict(assignment.next_offsets)
         self._aborts = self._aborts + 1 if here == self._last_abort_at else 1

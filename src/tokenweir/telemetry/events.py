@@ -134,8 +134,8 @@ EVENTS: Final[dict[Event, EventType]] = {
     Event.PARTITION_RESUMED: _declared(logging.INFO, "A partition goes on.", f"{_RECORD} slot reason seconds"),
     Event.OFFSETS_BLOCKED: _declared(
         logging.ERROR,
-        "The group's offsets wait for a transaction that the broker should have ended; see the runbook.",
-        "stream slot seconds",
+        "The group's offsets cannot be read, or wait for a transaction that should have ended; see the runbook.",
+        "stream slot code seconds",
     ),
     Event.OFFSETS_DECIDED: _declared(logging.INFO, "The group's offsets are decided again.", "stream slot seconds"),
     Event.BATCH_COMMITTED: _declared(
