@@ -170,6 +170,9 @@ class _Assignment:
         self.paused: dict[Partition, Pause] = {}
         self.queue: list[_Message] = []
 
+    def require_joined(self) -> None:
+        """It is in the group."""
+
     def attach(self, _consumer: object) -> None:
         pass
 

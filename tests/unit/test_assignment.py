@@ -14,6 +14,7 @@ from tests.support.groupworkers import RunningWorker
 
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consumer import Committed, GroupConsumer, Partition
+from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.position import ConsentPosition
 
@@ -202,3 +203,24 @@ def test_the_barrier_asks_for_stable_offsets(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Admin, "_group", lambda _self, _group: None)
     assert Admin({}).committed_each(GROUP, SOURCE, [0]) == {0: Committed(None, "")}
     assert _AdminClient.stable == [True]
+
+
+# Outside of the group.
+
+
+def test_a_worker_that_stays_outside_of_its_group_is_given_up(cluster: Cluster, worker: RunningWorker) -> None:
+    """Its supervisor starts another one, whose client is new. Until then it waits for the rebalance."""
+    cluster.join("a member that never gives anything back")
+    cluster.rejoined = set()
+    _turns(worker)
+    with pytest.raises(KafkaFault, match="join the group: NOT_JOINED") as caught:
+        _turns(worker, 1_000)
+    assert caught.value.fatal
+
+
+def test_a_worker_that_joins_again_has_all_the_time_once_more(cluster: Cluster, worker: RunningWorker) -> None:
+    """Rebalances that follow each other are no reason to give up."""
+    for _ in range(40):
+        cluster.rebalance()
+        _turns(worker, 2)
+    assert worker.assignment.joined

@@ -37,6 +37,8 @@ from tokenweir.telemetry.logs import log
 
 PAUSE_SECONDS: Final = 0.05
 _COMMITTED_SECONDS: Final = 2.0
+#: Longer than a rebalance takes in which every member still reads; another member that hangs may hold it up for longer.
+_OUTSIDE_SECONDS: Final = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class Assignment:
         self._held = False
         self._stale_since: float | None = None
         self._pending_since: float | None = None
+        self._outside_since: float | None = None
         self.blocked = False
         self.joined = False
         self.next_offsets: dict[Partition, int] = {}
@@ -184,6 +187,21 @@ class Assignment:
         self.paused.clear()
         self.consumer.begin(self.next_offsets)
         self._held = False
+
+    def require_joined(self) -> None:
+        """Give up a consumer that stays outside of its group while the brokers answer others.
+
+        When the broker was killed a second time while the group was joining again, no member of it (librdkafka 2.16)
+        ever asked to join once more.
+
+        Raises:
+            KafkaFault: It has been outside for too long, and a new consumer is to be made.
+        """
+        now = self._clock.monotonic_ns() / 1e9
+        if self.joined or self._outside_since is None:
+            self._outside_since = None if self.joined else now
+        elif now - self._outside_since > _OUTSIDE_SECONDS:
+            raise KafkaFault("join the group", "NOT_JOINED", f"for {_OUTSIDE_SECONDS:.0f} s", fatal=True)
 
     def _hold(self) -> None:
         self.queue.clear()

@@ -123,6 +123,8 @@ class Worker:
             self._tally.state(ChildState.WAITING)
             assignment.idle()
         else:
+            # Consent that is fresh shows that the brokers answer.
+            assignment.require_joined()
             # A member without partitions is ready too; one that has not joined yet is not.
             self._tally.state(ChildState.RUNNING if assignment.joined else ChildState.WAITING)
             self._one_transaction()
