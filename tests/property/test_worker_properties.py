@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
@@ -49,7 +50,13 @@ class _Message:
         return self.place
 
     def value(self) -> bytes:
-        return b"x" * 10
+        return b"x" * 7
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        return [("h", b"v"), ("n", None)] if self.place % 2 else []
 
 
 class _Clock:
@@ -68,6 +75,7 @@ class _Kafka:
     logs: Mapping[Partition, Sequence[_Message]]
     committed: dict[Partition, int]
     faults: float
+    unfit: AbstractSet[tuple[int, int]] = frozenset()
     delivered: list[tuple[Partition, int, str]] = field(default_factory=list)
     transactions: list[list[tuple[Partition, int, str]]] = field(default_factory=list)
     positions: dict[Partition, int] = field(default_factory=dict)
@@ -129,6 +137,8 @@ class _Kafka:
         chance = self.dice.random()
         if chance < self.faults:
             raise KafkaFault("commit", "SOME", abortable=True)
+        if any((place[1], offset) in self.unfit for place, offset, reason in self.open if not reason):
+            raise KafkaFault("commit", "INVALID_TIMESTAMP", abortable=True)
         if chance < self.faults * 1.5:
             self.open, self.offsets = [], {}
             raise KafkaFault("commit", "_TIMED_OUT", fatal=True)
@@ -332,6 +342,7 @@ class _World:
         waiting: The part of records whose schema is not known at once.
         faults: The part of commits that are aborted, and half as many each whose answer is lost before and after.
         attempts: Partition, offset and how often that record has ended a worker.
+        unfit: Partition and offset of records that the output does not take.
     """
 
     seed: int
@@ -340,6 +351,7 @@ class _World:
     waiting: float
     faults: float
     attempts: Mapping[tuple[int, int], int]
+    unfit: AbstractSet[tuple[int, int]]
 
     def suspects(self) -> dict[Place, int]:
         """Return the attempts of the records that there are."""
@@ -360,6 +372,7 @@ _WORLDS = st.builds(
     attempts=st.dictionaries(
         st.tuples(st.integers(0, 3), st.integers(0, 39)), st.integers(1, MAX_ATTEMPTS), max_size=20
     ),
+    unfit=st.frozensets(st.tuples(st.integers(0, 3), st.integers(0, 39)), max_size=10),
 )
 
 
@@ -377,18 +390,21 @@ def test_each_record_is_decided_once_and_in_order(tmp_path_factory: pytest.TempP
         for number, size in enumerate(world.sizes)
     }
     dice = random.Random(world.seed)
-    kafka = _Kafka(dice, logs, dict.fromkeys(logs, 0), world.faults)
+    kafka = _Kafka(dice, logs, dict.fromkeys(logs, 0), world.faults, world.unfit)
 
     try:
         _run(dice, kafka, directory, waiting=world.waiting, limit=world.limit)
     except RefusedError:
-        assert world.faults, "only the same batch failing three times may end the loop"
+        assert world.faults, "only what fails again and again for no reason of its own may end the loop"
     else:
         assert kafka.committed == {place: len(log) for place, log in logs.items()}
 
     for partition, end in kafka.committed.items():
         assert [offset for found, offset, _ in kafka.delivered if found == partition] == list(range(end))
     _assert_suspects_kept_apart(world, kafka)
+    for partition, offset, reason in kafka.delivered:
+        unfit = (partition[1], offset) in world.unfit and reason != Reason.QUARANTINED.value
+        assert (reason == Reason.OUTPUT_REFUSED.value) == unfit, "exactly what is not taken becomes a dead letter"
 
 
 def _assert_suspects_kept_apart(world: _World, kafka: _Kafka) -> None:

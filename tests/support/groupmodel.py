@@ -66,6 +66,12 @@ class Message(NamedTuple):
         """Something."""
         return b"x"
 
+    def key(self) -> None:
+        """None."""
+
+    def headers(self) -> None:
+        """None."""
+
     def error(self) -> None:
         """None: it is a record."""
 

@@ -165,7 +165,14 @@ class World:
         return self.registry.register(f"{self.source}-value", json.dumps(schema), "AVRO")
 
     def send(
-        self, customer: int, count: int = 1, *, partition: int = -1, schema_id: int | None = None, kind: str = "click"
+        self,
+        customer: int,
+        count: int = 1,
+        *,
+        partition: int = -1,
+        schema_id: int | None = None,
+        kind: str = "click",
+        timestamp_ms: int = 0,
     ) -> None:
         """Send events of a customer and wait until they are written."""
         for _ in range(count):
@@ -180,7 +187,9 @@ class World:
             data = io.BytesIO()
             fastavro.schemaless_writer(data, fastavro.parse_schema(json.loads(json.dumps(schema))), event)
             frame = b"\0" + struct.pack(">I", self.schema_id if schema_id is None else schema_id)
-            self._producer.produce(self.source, frame + data.getvalue(), str(customer).encode(), partition)
+            self._producer.produce(
+                self.source, frame + data.getvalue(), str(customer).encode(), partition, timestamp=timestamp_ms
+            )
         assert self._producer.flush(20) == 0
 
     def bomb(self, mebibytes: int) -> None:

@@ -13,8 +13,8 @@ from tokenweir.runtime.endings import ExitCode, of_kafka_fault, of_registry_erro
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("_TRANSPORT", ExitCode.CRASHED),
-        ("_AUTHENTICATION", ExitCode.CRASHED),
+        ("_TRANSPORT", ExitCode.UNSERVED),
+        ("_AUTHENTICATION", ExitCode.UNSERVED),
         ("_FENCED", ExitCode.FENCED),
         ("INVALID_PRODUCER_EPOCH", ExitCode.FENCED),
         ("TOPIC_AUTHORIZATION_FAILED", ExitCode.REFUSED),
@@ -34,7 +34,7 @@ def test_a_fault_of_kafka_decides_whether_to_start_again(
 
 def test_only_a_schema_that_has_changed_stops_the_gateway(capsys: pytest.CaptureFixture[str]) -> None:
     """A registry that fails may be well a second later; one that gives an id away twice will not."""
-    assert of_registry_error(RegistryError("unavailable", "no answer"), "clicks") is ExitCode.CRASHED
+    assert of_registry_error(RegistryError("unavailable", "no answer"), "clicks") is ExitCode.UNSERVED
     assert capsys.readouterr().err == ""
     assert of_registry_error(SchemaChangedError(7, "schema id 7 has changed"), "clicks") is ExitCode.REFUSED
     assert "error: schema id 7 has changed" in capsys.readouterr().err

@@ -470,6 +470,7 @@ def test_two_outputs_share_no_token() -> None:
 
 #: Reasons that only the runtime gives, before a record reaches the engine.
 _OF_THE_RUNTIME = {
+    Reason.OUTPUT_REFUSED,
     Reason.NOT_FRAMED,
     Reason.SCHEMA_UNKNOWN,
     Reason.SCHEMA_FOREIGN,

@@ -72,7 +72,21 @@ def test_attempts_outlive_the_supervisor(tmp_path: Path) -> None:
     assert read_attempts(records_path(tmp_path, "clicks")) == {Place(0, 1): 1, Place(0, 2): 2}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 2, "records": []}', b'{"version": 1}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"version": 2, "records": []}',
+        b'{"version": 1}',
+        b'{"version": 1, "records": [[0, 1e999, 1]]}',
+        b"[" * 100_000,
+        b"\xff",
+    ],
+    ids=range(9),
+)
 def test_counts_that_are_not_whole_begin_again(tmp_path: Path, content: bytes) -> None:
     """A lost count costs one more attempt and never a record."""
     path = records_path(tmp_path, "clicks")
@@ -121,21 +135,32 @@ def test_a_death_in_the_engine_counts_for_its_records(tmp_path: Path) -> None:
     assert not verdicts[1].stops
 
 
-def test_crashes_in_the_client_stop_the_slot(tmp_path: Path) -> None:
-    """Three in a row without a commit; a kill from outside, a commit, or another death between them begins anew."""
+@pytest.mark.parametrize("phase", [Phase.POLL, Phase.OTHER])
+@pytest.mark.parametrize("code", [-signal.SIGABRT, ExitCode.CRASHED, ExitCode.EXHAUSTED])
+def test_crashes_for_which_nothing_is_to_blame_stop_the_slot(tmp_path: Path, phase: Phase, code: int) -> None:
+    """Five in a row without a commit; a commit begins anew, and what lies outside of the worker does not count."""
     casualties = Casualties(tmp_path, ["clicks"])
 
-    def die(phase: Phase, *, commits: int = 0, code: int = -signal.SIGABRT, slot: int = 0) -> bool:
+    def die(*, commits: int = 0, code: int = code, slot: int = 0) -> bool:
         return casualties.died("clicks", slot, _sign(tmp_path, phase, commits=commits), code).stops
 
-    assert [die(Phase.POLL) for _ in range(3)] == [False, False, True]
-    assert [die(Phase.POLL, slot=1) for _ in range(2)] == [False, False]
-    assert not die(Phase.POLL, slot=1, code=-signal.SIGKILL)
-    assert [die(Phase.POLL, slot=1, commits=1) for _ in range(4)] == [False] * 4
-    assert [die(Phase.POLL, slot=1), die(Phase.OTHER, slot=1), die(Phase.POLL, slot=1), die(Phase.POLL, slot=1)] == [
-        False
-    ] * 4
-    assert die(Phase.POLL, slot=1)
+    assert [die() for _ in range(5)] == [False, False, False, False, True]
+    assert [die(slot=1) for _ in range(4)] == [False] * 4
+    assert not any(die(slot=1, code=outside) for outside in (-signal.SIGKILL, -signal.SIGTERM, ExitCode.UNSERVED))
+    assert [die(slot=1, commits=1) for _ in range(7)] == [False] * 7
+    assert [die(slot=1) for _ in range(4)] == [False, False, False, True]
+
+
+def test_a_disk_that_takes_nothing_stops_no_worker(tmp_path: Path) -> None:
+    """The record was decided and committed; only the count of its attempts stays."""
+    Casualties(tmp_path, ["clicks"]).died("clicks", 0, _sign(tmp_path, Phase.ENGINE), -signal.SIGSEGV)
+    suspects = Suspects(tmp_path, "clicks", 1)
+    # A directory where the file belongs is refused to root as well, unlike one without permissions.
+    settled_path(tmp_path, "clicks", 1).mkdir()
+
+    suspects.refresh({1: 21})
+
+    assert suspects.attempts(1, 20) == 0
 
 
 def test_what_died_with_its_supervisor_is_counted_once(tmp_path: Path) -> None:

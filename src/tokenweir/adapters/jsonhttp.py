@@ -177,9 +177,12 @@ def text_of(answer: Mapping[str, Any], key: str, what: str) -> str:
 
 
 def number_of(answer: Mapping[str, Any], key: str, what: str) -> int:
-    """Return a member that must be a whole number from 0 up; JSON's true is none, though Python's is."""
+    """Return a member that must be a whole number from 0 up, of 31 bits as ids and versions are in every registry.
+
+    JSON's true is none, though Python's is.
+    """
     value = answer.get(key)
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < 1 << 31:
         raise unfit(what)
     return value
 

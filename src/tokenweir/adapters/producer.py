@@ -49,6 +49,9 @@ _OWNED: Mapping[str, str | bool] = {
     "log.connection.close": "true",
 }
 
+_BATCH_BYTES = 1_000_000
+"""librdkafka's default of ``batch.size``."""
+
 _LOG_LEVEL = 6
 """The least level (syslog's ``info``) at which librdkafka tells of every lost connection."""
 
@@ -107,13 +110,22 @@ class TransactionalProducer:
     the transaction was open for that long the fault has the code :data:`EXPIRED`, and a new producer goes on.
     """
 
-    def __init__(self, properties: Mapping[str, PropertyValue], transactional_id: str, client_id: str = "") -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, PropertyValue],
+        transactional_id: str,
+        client_id: str = "",
+        *,
+        max_batch_bytes: int = _BATCH_BYTES,
+    ) -> None:
         """Create the client; no broker is contacted before :meth:`init_transactions`.
 
         Args:
             properties: The user's librdkafka properties with ``bootstrap.servers``; those of consumers are left out.
             transactional_id: Stable for the slot, so that this producer fences the slot's former one.
             client_id: The name in the broker's logs and quotas; the transactional id if empty.
+            max_batch_bytes: What every topic takes at once. A broker measures whole batches by a topic's
+                ``max.message.bytes``, and librdkafka neither knows that limit nor tries again with smaller ones.
 
         Raises:
             ClientConfigurationError: librdkafka refused a property.
@@ -124,6 +136,7 @@ class TransactionalProducer:
             **_OWNED,
             "transactional.id": transactional_id,
             "client.id": client_id or transactional_id,
+            "batch.size": str(min(int(properties.get("batch.size", _BATCH_BYTES)), max_batch_bytes)),
             "log_level": max(_LOG_LEVEL, int(properties.get("log_level", _LOG_LEVEL))),
         }
         self._disturbances = _Disturbances()

@@ -45,6 +45,7 @@ class ReaderSign:
             self._words = memoryview(mmap.mmap(self._descriptor, _BYTES)).cast("Q")
             nameless.rename(self._path)
         except OSError:
+            nameless.unlink(missing_ok=True)
             os.close(self._descriptor)
             raise
 

@@ -239,6 +239,8 @@ class ReferenceEngine:
             reason, path = error.reason, error.path
         except _RejectedRecordError as error:
             reason, path = error.reason, error.path
+        except MemoryError:
+            raise  # That may be the doing of other records.
         except Exception as error:  # noqa: BLE001 - a record must never stop the stream; the fault is reported
             fault = self._fault(error)
             reason, path = fault.reason or Reason.ENGINE_ERROR, ""
@@ -290,7 +292,7 @@ class ReferenceEngine:
                     return Outcome(Fate.WITHHELD)
                 return self._pend(output.program(0, anonymous=True), _Pending(None, facts.value, anonymous=True))
             return self._decide_known(bound, output, record, facts, moment)
-        except _LookupFailedError:
+        except (_LookupFailedError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - a record must never stop the stream; the fault is reported
             return self._fault(error)
@@ -344,6 +346,8 @@ class ReferenceEngine:
             return self._sanitized(output, record, pending)
         except (RejectedValueError, _RejectedRecordError) as error:
             return Outcome.rejected(error.reason, error.path)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - a record must never stop the stream; the fault is reported
             return self._fault(error)
 
@@ -373,13 +377,16 @@ class ReferenceEngine:
 
 
 _FRAME_BYTES = 5
+#: The two lengths of a header, as varints.
+_HEADER_BYTES = 10
 
 
 def _size(outcome: Outcome) -> int:
     """Return the bytes of a record as the broker counts them: framed value, key and headers."""
     size = len(outcome.value or b"") + len(outcome.key or b"") + _FRAME_BYTES
     return size + sum(
-        len(name.encode("utf-8", "surrogatepass")) + len(header or b"") for name, header in outcome.headers
+        len(name.encode("utf-8", "surrogatepass")) + len(header or b"") + _HEADER_BYTES
+        for name, header in outcome.headers
     )
 
 

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     EVENT_TIME_INVALID = "event_time_invalid"
     VALUE_INVALID = "value_invalid"
     OUTPUT_TOO_LARGE = "output_too_large"
+    OUTPUT_REFUSED = "output_refused"
     ENGINE_ERROR = "engine_error"
     QUARANTINED = "quarantined"
 
@@ -91,6 +92,10 @@ REASONS: Final[dict[Reason, tuple[Stage, str]]] = {
     Reason.EVENT_TIME_INVALID: (Stage.SUBJECT, "The event's own time cannot be read."),
     Reason.VALUE_INVALID: (Stage.TREAT, "A value does not fit its treatment and its class says on_invalid: reject."),
     Reason.OUTPUT_TOO_LARGE: (Stage.PRODUCE, "The sanitized record is larger than the output topic takes."),
+    Reason.OUTPUT_REFUSED: (
+        Stage.PRODUCE,
+        "An output topic refuses the sanitized record for its timestamp, its key or its size.",
+    ),
     Reason.ENGINE_ERROR: (
         Stage.TREAT,
         "The engine failed on this record; a bug to report with the source coordinates.",

@@ -14,12 +14,12 @@ from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.quarantine import Attempts, settled_path
 from tokenweir.runtime.status import Phase, Place, Sign, read_sign
 
-#: After so many crashes inside of the Kafka client, with no transaction committed between them, a slot stays down.
-_MAX_POLL_CRASHES: Final = 3
+#: After so many crashes for which no record can be named, and without a commit between them, a slot stays down.
+_MAX_CRASHES: Final = 5
 #: Who sends these wants an end, and not because of what is being read.
 _KILLED_FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 #: A worker that ends like this has decided so itself.
-_ORDERLY: Final = frozenset({ExitCode.DONE, ExitCode.REFUSED, ExitCode.FENCED})
+_ORDERLY: Final = frozenset({ExitCode.DONE, ExitCode.REFUSED, ExitCode.FENCED, ExitCode.UNSERVED})
 
 
 class Verdict(NamedTuple):
@@ -28,17 +28,17 @@ class Verdict(NamedTuple):
     Attributes:
         records: On which records the engine worked.
         attempts: The deaths that the most suspicious of them has been counted for.
-        poll_crashes: The crashes in a row in which no record could be named and nothing was committed.
+        crashes: The crashes in a row in which no record could be named and nothing was committed.
     """
 
     records: tuple[Place, ...] = ()
     attempts: int = 0
-    poll_crashes: int = 0
+    crashes: int = 0
 
     @property
     def stops(self) -> bool:
         """Whether the slot is to stay down."""
-        return self.poll_crashes >= _MAX_POLL_CRASHES
+        return self.crashes >= _MAX_CRASHES
 
 
 class Casualties:
@@ -47,13 +47,14 @@ class Casualties:
     def __init__(self, state_directory: Path, streams: Iterable[str]) -> None:
         self._state_directory = state_directory
         self._attempts = {stream: Attempts(state_directory, stream) for stream in streams}
-        self._poll_crashes: dict[tuple[str, int], int] = {}
+        self._crashes: dict[tuple[str, int], int] = {}
 
     def died(self, stream: str, slot: int, sign: Sign | None, code: int) -> Verdict:
         """Return what the death of a worker says; ``code`` is its exit code, or the negative number of a signal.
 
-        A worker that was killed while it read says nothing: its end came from outside. One that died inside of LMDB has
-        met a damaged page of the consent store, which the applier makes anew, and no record is to blame.
+        A worker that was killed while no record was worked on says nothing: its end came from outside. One that died
+        inside of LMDB has met a damaged page of the consent store, which the applier makes anew, and no record is to
+        blame. One that lacked a broker or the registry tries again for as long as it takes.
 
         Raises:
             OSError: if a count cannot be written.
@@ -61,15 +62,14 @@ class Casualties:
         store = self._state_directory / DIRECTORY_NAME
         if sign is None or code in _ORDERLY or died_inside(store, inode(store), sign.pid):
             return Verdict()
-        crashed = code == ExitCode.EXHAUSTED or (code < 0 and -code not in _KILLED_FROM_OUTSIDE)
         place = (stream, slot)
-        if sign.commits or sign.phase is not Phase.POLL:
-            self._poll_crashes.pop(place, None)
+        if sign.commits:
+            self._crashes.pop(place, None)
         if sign.phase is Phase.ENGINE:
             return Verdict(sign.records, self._attempts[stream].count(sign.records))
-        if sign.phase is Phase.POLL and crashed:
-            self._poll_crashes[place] = self._poll_crashes.get(place, 0) + 1
-        return Verdict(poll_crashes=self._poll_crashes.get(place, 0))
+        if -code not in _KILLED_FROM_OUTSIDE:
+            self._crashes[place] = self._crashes.get(place, 0) + 1
+        return Verdict(crashes=self._crashes.get(place, 0))
 
     def died_with_the_supervisor(self, stream: str, slot: int, status_file: Path) -> Verdict:
         """Return what the life signs say that the workers of an earlier life have left.

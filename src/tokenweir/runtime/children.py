@@ -38,6 +38,7 @@ from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.timestamps import parse_date_time
 from tokenweir.errors import PreflightError, RefusedError, RegistryError, SchemaError, TokenweirError
 from tokenweir.runtime import preflight
+from tokenweir.runtime.advice import warnings
 from tokenweir.runtime.applier import ApplierSettings, Progress, run_applier
 from tokenweir.runtime.assignment import Assignment, AssignmentSettings
 from tokenweir.runtime.batch import Delivery, Intake
@@ -125,9 +126,10 @@ def main() -> int:
             return of_kafka_fault(fault, spec.stream, spec.slot)
         except RegistryError as error:
             return of_registry_error(error, spec.stream)
-        except MemoryError as error:
+        except (MemoryError, OSError) as error:
             log(Event.EXCEPTION_RAISED, error=error, stream=spec.stream, slot=spec.slot)
-            return ExitCode.EXHAUSTED
+            # A full disk, for one, is nothing that the records have done.
+            return ExitCode.EXHAUSTED if isinstance(error, MemoryError) else ExitCode.UNSERVED
     return ExitCode.DONE
 
 
@@ -147,6 +149,9 @@ def _preflight(spec: ChildSpec, _stop: threading.Event) -> None:
     preflight.require(preflight.checks(gateway, admin, registry))
     if registry.answered_from_files:
         print(f"warning: {preflight.REGISTRY_SILENT}", file=sys.stderr)  # noqa: T201 - as above
+    for found in warnings(gateway.config, admin):
+        print(f"warning: {found.check}", file=sys.stderr)  # noqa: T201 - as above
+        log(Event.START_WARNED, check=found.name)
     loaded = gateway.policy()
     for stream in loaded.policy.streams:
         set_starts(gateway, admin, loaded, stream)
@@ -167,6 +172,7 @@ def _applier(spec: ChildSpec, stop: threading.Event) -> None:
         slot.set(staleness, progress.staleness_seconds)
         for partition, offset in enumerate(progress.position):
             slot.set(slot.index(metrics.CONSENT_POSITION, str(partition)), offset)
+            slot.set(slot.index(metrics.CONSENT_UNREADABLE_KEYS, str(partition)), partition in progress.blocked)
 
     settings = ApplierSettings(
         properties=gateway.config.kafka.client_properties(),
@@ -197,10 +203,12 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
     log(Event.KEYS_OPENED, count=len(keyset.domains))
     properties = config.kafka.client_properties()
     admin = Admin(properties, timeout_seconds=_ANSWER_SECONDS)
+    written = [*gateway.output_topics(loaded, stream), gateway.dead_letter_topic(found.source.topic)]
+    max_bytes = _max_bytes(admin, properties, written)
     engine = ReferenceEngine(
         loaded.policy,
         keyset,
-        max_output_bytes=_max_output_bytes(admin, properties, gateway.output_topics(loaded, stream)),
+        max_output_bytes=max_bytes,
         on_fault=lambda error: log(Event.ENGINE_FAILED, error=error, stream=stream),
     )
     plans, outputs = _plans(gateway, loaded, registry, engine=engine, stream=stream, tally=tally)
@@ -226,7 +234,7 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
             clock,
             stream=stream,
             source=found.source.topic,
-            written=[*gateway.output_topics(loaded, stream), gateway.dead_letter_topic(found.source.topic)],
+            written=written,
         ),
     )
     worker = Worker(
@@ -237,7 +245,7 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
             max_bytes=config.gateway.commit.bytes,
         ),
         consumer=lambda owner: GroupConsumer(properties, gateway.group(stream), transactional_id, owner),
-        producer=lambda: TransactionalProducer(properties, transactional_id),
+        producer=lambda: TransactionalProducer(properties, transactional_id, max_batch_bytes=max_bytes),
         assignment=assignment,
         store=store,
         engine=engine,
@@ -276,10 +284,12 @@ def _replay(spec: ChildSpec, stop: threading.Event) -> None:
     preflight.require(preflight.checks(gateway, admin, pinned_registry(gateway.config)))
     tally.heartbeat()
     registry = pinned_registry(gateway.config, stream, source_topic)
+    written = [*gateway.output_topics(loaded, stream), gateway.dead_letter_topic(source_topic)]
+    max_bytes = _max_bytes(admin, properties, written)
     engine = ReferenceEngine(
         loaded.policy,
         keyset,
-        max_output_bytes=_max_output_bytes(admin, properties, gateway.output_topics(loaded, stream)),
+        max_output_bytes=max_bytes,
         on_fault=lambda error: log(Event.ENGINE_FAILED, error=error, stream=stream),
     )
     plans, outputs = _plans(gateway, loaded, registry, engine=engine, stream=stream, tally=tally)
@@ -289,6 +299,7 @@ def _replay(spec: ChildSpec, stop: threading.Event) -> None:
         stream=stream,
         keyset=keyset,
         properties=properties,
+        max_bytes=max_bytes,
         admin=admin,
         engine=engine,
         plans=plans,
@@ -300,8 +311,8 @@ def _replay(spec: ChildSpec, stop: threading.Event) -> None:
     run_replay(parts, spec.replay, stop.is_set)
 
 
-def _max_output_bytes(admin: Admin, properties: Mapping[str, PropertyValue], topics: Iterable[str]) -> int:
-    """Return how large a sanitized record may be: what the client and every output topic take, less the batch's own.
+def _max_bytes(admin: Admin, properties: Mapping[str, PropertyValue], topics: Iterable[str]) -> int:
+    """Return how large a sanitized record, or a batch of them, may be: what the client and every topic take.
 
     A larger one would fail its whole transaction, and that again at every retry.
     """
@@ -371,11 +382,14 @@ def _dead_letter_id(gateway: Gateway, registry: Registry, source_topic: str) -> 
 
 
 def run_child() -> int:
-    """Run :func:`main` and turn its own errors into exit codes."""
+    """Run :func:`main` and turn whatever else ends it into exit codes."""
     try:
         return main()
     except TokenweirError:
         return ExitCode.CRASHED
+    except SystemExit as end:
+        # The guard's; it must not end the process either, with the destructors that the caller goes round.
+        return end.code if isinstance(end.code, int) else ExitCode.CRASHED
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     REFUSED = 3  # the whole gateway stops: it would not be safe, or cannot help, to start again
     FENCED = 4  # another process has this slot: it is not started again
     EXHAUSTED = 5  # it had no memory left
+    UNSERVED = 6  # a broker, the registry or the disk failed it: it is started again for as long as that takes
 
 
 def of_kafka_fault(fault: KafkaFault, stream: str, slot: int) -> ExitCode:
@@ -28,7 +29,7 @@ def of_kafka_fault(fault: KafkaFault, stream: str, slot: int) -> ExitCode:
         return ExitCode.FENCED
     log(Event.KAFKA_FAULT, error=fault, code=fault.code, stream=stream, slot=slot)
     if not fault.denied:
-        return ExitCode.CRASHED
+        return ExitCode.UNSERVED
     print(f"error: {fault}; 'tokenweir doctor' names what is not permitted", file=sys.stderr)  # noqa: T201 - for the person who starts it
     return ExitCode.REFUSED
 
@@ -37,7 +38,7 @@ def of_registry_error(error: RegistryError, stream: str) -> ExitCode:
     """Tell of an error that ends this child; only a schema that has changed stops the gateway."""
     if not isinstance(error, SchemaChangedError):
         log(Event.REGISTRY_FAILED, error=error, kind=error.kind, stream=stream)
-        return ExitCode.CRASHED
+        return ExitCode.UNSERVED
     log(Event.SCHEMA_CHANGED, stream=stream or None, schema_id=error.schema_id)
     print(f"error: {error}", file=sys.stderr)  # noqa: T201 - for the person who starts it
     return ExitCode.REFUSED

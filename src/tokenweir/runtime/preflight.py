@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tokenweir.adapters.admin import Admin, TopicDescription
-from tokenweir.adapters.kafka_errors import KafkaFault, in_words
+from tokenweir.adapters.kafka_errors import KafkaFault, in_words, remedy_for
 from tokenweir.adapters.registry import Kind, Registry
 from tokenweir.adapters.schemacache import SILENCE, SchemaChangedError
 from tokenweir.core import deadletter
@@ -71,9 +71,8 @@ def checks(gateway: Gateway, admin: Admin, registry: Registry) -> Iterator[Check
     try:
         topics = admin.topics()
     except KafkaFault as fault:
-        remedy = "is the broker up, and kafka.bootstrap_servers right?"
         message = in_words(fault, gateway.config.kafka.bootstrap_servers)
-        yield Check("kafka", ok=False, message=message, remedy=remedy)
+        yield Check("kafka", ok=False, message=message, remedy=remedy_for(fault))
         return
     yield Check("kafka", ok=True, message=f"answers, {counted(len(topics), 'topic')} visible")
     ground = _Ground(gateway, admin, registry, loaded, keyset)
@@ -179,7 +178,7 @@ def _plan_checks(ground: _Ground, stream: str) -> Iterator[Check]:
         return
     newest = planned.versions[-1]
     for output, derived in zip(newest.compiled.plan.outputs, newest.derived, strict=True):
-        yield from _key_checks(ground, output)
+        yield from _key_checks(ground, output, anonymous=newest.compiled.plan.anonymous)
         if derived is not None and newest.source.id != NO_ID and ground.has_registry:
             kind: Kind = "AVRO" if newest.compiled.plan.format == "avro" else "JSON"
             yield _registrable(ground, f"{output.topic}-value", derived.text, kind)
@@ -264,9 +263,12 @@ def _retention_checks(ground: _Ground, topic: str, audience: str, config: Mappin
         )
 
 
-def _key_checks(ground: _Ground, output: OutputPlan) -> Iterator[Check]:
-    """A compacted topic refuses records without a key."""
-    if not _key_may_be_null(output):
+def _key_checks(ground: _Ground, output: OutputPlan, *, anonymous: bool) -> Iterator[Check]:
+    """A compacted topic refuses records without a key, as those of nobody are."""
+    needed = ["say no_subject: withhold"] if anonymous else []
+    if _key_may_be_null(output):
+        needed.append("tokenize the subject without 'when' and say key: subject")
+    if not needed:
         return
     try:
         cleanup = ground.admin.topic_config(output.topic).get("cleanup.policy", "delete")
@@ -279,7 +281,7 @@ def _key_checks(ground: _Ground, output: OutputPlan) -> Iterator[Check]:
             f"retention of {output.topic}",
             ok=False,
             message="is compacted, but the record key can be null",
-            remedy="use cleanup.policy=delete, or tokenize the subject without 'when' and say key: subject",
+            remedy=f"use cleanup.policy=delete, or {' and '.join(needed)}",
         )
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from tokenweir.runtime.status import Place
+from tokenweir.telemetry.events import Event
+from tokenweir.telemetry.logs import log
 
 #: After so many deaths of its worker a record is not decoded again.
 MAX_ATTEMPTS: Final = 3
@@ -43,7 +45,7 @@ def read_attempts(path: Path) -> dict[Place, int]:
         if content["version"] != _VERSION:
             return {}
         return {Place(int(partition), int(offset)): int(count) for partition, offset, count in content["records"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return {}
 
 
@@ -115,9 +117,15 @@ class Suspects:
         return self._attempts.get(Place(partition, offset), 0) if self._attempts else 0
 
     def settle(self, records: Iterable[Place]) -> None:
-        """Forget records that are decided and committed."""
+        """Forget records that are decided and committed.
+
+        A disk that does not take this is no reason to stop: the supervisor only counts on for records that are behind.
+        """
         decided = [place for place in records if self._attempts.pop(place, None) is not None]
         if not decided:
             return
-        with self._settled.open("a", encoding="ascii") as file:
-            file.writelines(f"{place.partition} {place.offset}\n" for place in decided)
+        try:
+            with self._settled.open("a", encoding="ascii") as file:
+                file.writelines(f"{place.partition} {place.offset}\n" for place in decided)
+        except OSError as error:
+            log(Event.EXCEPTION_RAISED, error=error)

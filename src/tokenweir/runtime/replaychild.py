@@ -71,6 +71,7 @@ class ReplayParts:
     stream: str
     keyset: Keyset
     properties: Mapping[str, PropertyValue]
+    max_bytes: int
     admin: Admin
     engine: ReferenceEngine
     plans: PlanCache
@@ -157,7 +158,7 @@ def run_replay(parts: ReplayParts, order: ReplayOrder, stopping: Callable[[], bo
             max_bytes=config.gateway.commit.bytes,
         ),
         consumer=lambda _owner: consumer,
-        producer=lambda: TransactionalProducer(parts.properties, transactional_id),
+        producer=lambda: TransactionalProducer(parts.properties, transactional_id, max_batch_bytes=parts.max_bytes),
         assignment=assignment,
         store=store,
         engine=parts.engine,

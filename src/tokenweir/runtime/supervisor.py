@@ -5,7 +5,6 @@ It holds no Kafka client and sees no record, so that nothing that a record does 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pickle
 import signal
@@ -15,17 +14,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from tokenweir import __version__
 from tokenweir.adapters.consentstore import boot_id
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.core.policy.loader import LoadedPolicy
-from tokenweir.errors import RefusedError
+from tokenweir.errors import FileFormatError, RefusedError
 from tokenweir.runtime.casualties import Casualties, Verdict
 from tokenweir.runtime.children import ChildSpec
 from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.gateway import Gateway
+from tokenweir.runtime.statelock import open_lock, try_lock
 from tokenweir.runtime.status import ChildState, Phase, Sign, read_sign
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.collector import metrics_registry
@@ -46,6 +47,9 @@ _HUNG_SECONDS: Final = 60.0
 _HUNG_RECORD_SECONDS: Final = 30.0
 #: The watch turns five times a second; this long without a turn, and nobody watches the children any more.
 _LIVE_SECONDS: Final = 10.0
+
+
+_Kept = TypeVar("_Kept")
 
 
 @dataclass(slots=True)
@@ -86,18 +90,9 @@ class Supervisor:
             RefusedError: if another gateway uses the same state directory, or the admin port cannot be opened.
         """
         state = self._gateway.config.state.directory
-        try:
-            state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = (state / "lock").open("a+")
-        except OSError as error:
-            raise RefusedError(f"{state}: the state directory cannot be used ({error.strerror})") from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RefusedError(f"{state}: another gateway, or a replay, uses this state directory") from None
-            # Only who holds it may change what stands in it: a replay leaves its mark there.
-            lock.truncate(0)
+        with open_lock(state) as lock:
+            if not try_lock(lock, passing=False):
+                raise RefusedError(f"{state}: another gateway, a replay or 'offsets set' uses this state directory")
             return self._run()
 
     def _run(self) -> int:
@@ -196,7 +191,7 @@ class Supervisor:
                 process.wait()
                 return ExitCode.DONE
         code = process.returncode if process is not None else ExitCode.CRASHED
-        return code if code >= 0 else ExitCode.CRASHED
+        return code if code in (ExitCode.DONE, ExitCode.REFUSED) else ExitCode.CRASHED
 
     def _make_children(self) -> None:
         first = self._gateway.first_slot()
@@ -209,7 +204,9 @@ class Supervisor:
         children = [_Child(spec) for spec in specs]
         for spec in specs:
             if spec.kind == "worker":
-                self._casualties.died_with_the_supervisor(spec.stream, spec.slot, spec.status_file)
+                self._bookkeep(
+                    spec, partial(self._casualties.died_with_the_supervisor, spec.stream, spec.slot, spec.status_file)
+                )
         for child in children:
             self._start(child)
         self._children = children
@@ -233,7 +230,7 @@ class Supervisor:
                     continue
                 self._kill_if_hung(child)
                 if child.spec.kind == "worker":
-                    self._casualties.settle(child.spec.stream, child.spec.slot)
+                    self._bookkeep(child.spec, partial(self._casualties.settle, child.spec.stream, child.spec.slot))
                 code = child.process.poll()
                 if code is not None and self._died(child, code) == ExitCode.REFUSED:
                     return ExitCode.REFUSED
@@ -287,8 +284,8 @@ class Supervisor:
                 kind=spec.kind,
                 stream=spec.stream,
                 slot=spec.slot,
-                phase=Phase.POLL.name.lower(),
-                attempts=verdict.poll_crashes,
+                phase=None if sign is None else sign.phase.name.lower(),
+                attempts=verdict.crashes,
             )
             return code
         if verdict.records:
@@ -310,12 +307,15 @@ class Supervisor:
         """Count what the death of a worker says of its records, before anything else that might fail."""
         if spec.kind != "worker":
             return Verdict()
+        return self._bookkeep(spec, partial(self._casualties.died, spec.stream, spec.slot, sign, code)) or Verdict()
+
+    def _bookkeep(self, spec: ChildSpec, change: Callable[[], _Kept]) -> _Kept | None:
+        """Change the counts of records; a full disk costs only their memory, and no stream stops for it."""
         try:
-            return self._casualties.died(spec.stream, spec.slot, sign, code)
+            return change()
         except OSError as error:
-            # A full disk: the record is tried again, and counted once there is room.
             log(Event.EXCEPTION_RAISED, error=error, kind=spec.kind, stream=spec.stream, slot=spec.slot)
-            return Verdict()
+            return None
 
     def _tell_death(self, spec: ChildSpec, sign: Sign | None, code: int, verdict: Verdict) -> None:
         """Log a death, with the record if it was one alone."""
@@ -339,6 +339,9 @@ class Supervisor:
             drop_gauges(slot_path(self._gateway.slots_directory, kind, spec.slot))
         except FileNotFoundError:
             return
+        except FileFormatError as error:
+            # Its numbers are lost; what it did is not, so that nothing has to stop.
+            log(Event.EXCEPTION_RAISED, error=error, kind=spec.kind, stream=spec.stream, slot=spec.slot)
 
     def _stop_children(self) -> None:
         """Ask the workers to finish, then the applier, whose store they use to the end."""

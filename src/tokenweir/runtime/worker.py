@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from confluent_kafka import Message
 
@@ -27,6 +27,7 @@ from tokenweir.runtime.clock import Clock
 from tokenweir.runtime.plans import PlanCache
 from tokenweir.runtime.position import ConsentPosition
 from tokenweir.runtime.quarantine import MAX_ATTEMPTS, Suspects
+from tokenweir.runtime.refusals import Refusals
 from tokenweir.runtime.status import MAX_BATCH_RECORDS, ChildState, Phase, Place
 from tokenweir.runtime.tally import Tally
 from tokenweir.telemetry.events import Event
@@ -34,11 +35,20 @@ from tokenweir.telemetry.metrics import TransactionOutcome
 
 _KEEPALIVE_SECONDS: Final = 1.0
 _SHOW_SECONDS: Final = 1.0
-_MAX_SAME_ABORTS: Final = 3
+#: So many records are fetched at once at most, so that large ones cannot fill the memory before they are counted.
+_READ_RECORDS: Final = 200
 
 
 def _place(message: Message) -> tuple[Partition, int]:
     return (message.topic() or "", message.partition() or 0), message.offset() or 0
+
+
+def _bytes_of(message: Message) -> int:
+    """Return the size of a record; its key and headers may be larger than its value."""
+    # A received record always has a list; the mapping and text that the library's types allow are for producing.
+    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    size = len(message.value() or b"") + len(message.key() or b"")
+    return size + sum(len(name) + len(value or b"") for name, value in headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +100,7 @@ class Worker:
         self._committed_position: ConsentPosition | None = None
         self._last_commit = 0.0
         self._last_shown = 0.0
-        self._aborts = 0
-        self._last_abort_at: Mapping[Partition, int] = {}
+        self._refusals = Refusals(delivery.outputs)
         self._consumer = consumer(assignment)
         assignment.attach(self._consumer)
         self._producer = producer()
@@ -163,9 +172,10 @@ class Worker:
             self._send_offsets(offsets, position, group_metadata)  # 6
             self._producer.commit()  # 7
         except KafkaFault as fault:
-            self._recover(fault)
+            self._recover(fault, batch)
             return
         assignment.next_offsets.update(offsets)
+        self._refusals.committed(assignment.next_offsets)
         self._tally.status.committed()
         self._committed(position)
         self._count(batch, outcomes, started)  # 8
@@ -192,17 +202,29 @@ class Worker:
         """Return owned records in order, within the limits of one transaction."""
         queue = self._assignment.queue
         limit = min(self._settings.max_records, MAX_BATCH_RECORDS)
-        # Also with a full queue there is a read: rebalances are noticed within.
         self._tally.status.phase(Phase.POLL)
-        read = self._consumer.read(max(limit - len(queue), 1), 0 if queue else self._settings.interval_seconds)
+        until_seconds = self._seconds() + (0 if queue else self._settings.interval_seconds)
+        size = sum(map(_bytes_of, queue))
+        # Also with a full queue there is a read: rebalances are noticed within.
+        while True:
+            wanted = min(max(limit - len(queue), 1), _READ_RECORDS)
+            read = self._consumer.read(wanted, max(until_seconds - self._seconds(), 0))
+            for fault in read.faults:
+                self._check_read(fault)
+            queue.extend(read.records)
+            size += sum(map(_bytes_of, read.records))
+            if len(read.records) < wanted or len(queue) >= limit or size > self._settings.max_bytes:
+                break
         self._tally.status.phase(Phase.OTHER)
-        for fault in read.faults:
-            self._check_read(fault)
-        queue.extend(read.records)
+        return self._take(limit)
+
+    def _take(self, limit: int) -> list[Message]:
+        """Take from the queue what one transaction holds: at least one record, where there is one."""
+        queue = self._assignment.queue
         size = 0
         taken: list[Message] = []
         for message in queue:
-            size += len(message.value() or b"")
+            size += _bytes_of(message)
             if taken and size > self._settings.max_bytes:
                 break
             taken.append(message)
@@ -225,7 +247,8 @@ class Worker:
     def _prepare(self, messages: Sequence[Message]) -> list[Work]:
         """Make work of messages; a partition whose schema is not known yet is paused at that record.
 
-        A record that has ended a worker runs alone, so that the next time it is known to be the one.
+        A record that has ended a worker, or may be the one that an output refuses, runs alone: the next time it is
+        known to be the one.
         """
         batch: list[Work] = []
         for index, message in enumerate(messages):
@@ -233,13 +256,15 @@ class Worker:
             if self._passed_over(partition, offset):
                 continue
             attempts = self._suspects.attempts(partition[1], offset)
-            alone = 0 < attempts < MAX_ATTEMPTS
+            alone = 0 < attempts < MAX_ATTEMPTS or self._refusals.alone(partition, offset)
             if alone and batch:
                 self._put_back(messages[index:])
                 break
             work = self._intake.work(message, partition, offset)
             if attempts >= MAX_ATTEMPTS:
                 work.reject(Reason.QUARANTINED)
+            elif self._refusals.refused(partition, offset):
+                work.reject(Reason.OUTPUT_REFUSED)
             if work.waits:
                 self._pause(work)
             else:
@@ -313,36 +338,28 @@ class Worker:
             self._send_offsets(self._assignment.next_offsets, position, group_metadata)
             self._producer.commit()
         except KafkaFault as fault:
-            self._recover(fault)
+            self._recover(fault, ())
             return
         self._committed(position)
 
     def _committed(self, position: ConsentPosition) -> None:
         self._committed_position = position
         self._last_commit = self._seconds()
-        self._aborts = 0
 
     # Faults.
 
-    def _recover(self, fault: KafkaFault) -> None:
+    def _recover(self, fault: KafkaFault, batch: Sequence[Work]) -> None:
         """Abort what can be aborted; after anything else only what the broker has committed counts."""
         assignment = self._assignment
         assignment.log(Event.TRANSACTION_ABORTED if fault.abortable else Event.TRANSACTION_UNCERTAIN, code=fault.code)
         self._tally.transaction(TransactionOutcome.ABORTED if fault.abortable else TransactionOutcome.UNCERTAIN)
         if fault.fenced or fault.denied:
             raise fault
-        here = dict(assignment.next_offsets)
-        self._aborts = self._aborts + 1 if here == self._last_abort_at else 1
-        self._last_abort_at = here
-        if self._aborts >= _MAX_SAME_ABORTS and fault.abortable:
-            outputs = ", ".join(self._delivery.outputs)
-            raise RefusedError(
-                f"the same batch failed {self._aborts} times ({fault.code}): are {outputs} writable? "
-                "'tokenweir doctor' looks"
-            )
-        if fault.abortable and self._abort():
-            assignment.begin()
-            return
+        if fault.abortable:
+            self._refusals.failed(fault.code, batch, assignment.next_offsets)
+            if self._abort():
+                assignment.begin()
+                return
         self._producer.purge()
         self._producer = self._make_producer()
         self._producer.init_transactions()
