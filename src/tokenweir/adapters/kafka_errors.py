@@ -114,11 +114,21 @@ _NO_TOPIC: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"})
 
 def in_words(fault: KafkaFault, servers: str) -> str:
     """Return what a fault means for a person; ``servers`` are the addresses that were tried."""
-    if fault.code in _UNREACHABLE and not fault.operation.startswith("read topic "):
+    if _unreachable(fault):
         return f"no broker answers at {servers} ({fault.operation}: {fault.code})"
     if fault.code in _NO_TOPIC and " topic " in fault.operation:
         return f"topic {fault.operation.rpartition(' topic ')[2]} does not exist"
     return str(fault)
+
+
+def remedy_for(fault: KafkaFault) -> str:
+    """Return what a person can do about a fault, "" where nothing is known."""
+    return "is the broker up, and kafka.bootstrap_servers right?" if _unreachable(fault) else ""
+
+
+def _unreachable(fault: KafkaFault) -> bool:
+    """Whether no broker answers at all; the end of a topic can be out of reach for another reason."""
+    return fault.code in _UNREACHABLE and not fault.operation.startswith("read topic ")
 
 
 class UnstableOffsetsError(KafkaFault):
