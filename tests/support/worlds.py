@@ -323,7 +323,7 @@ class RunningGateway:
         until(lambda: all(self.metric(series(number)) >= end for number, end in ends.items()), self.log)
 
     def stop(self) -> int:
-        """Stop it in order and return its exit code."""
+        """Stop it in order and return its exit code; whatever it logged was declared."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -332,6 +332,7 @@ class RunningGateway:
             self.process.kill()
             self.process.wait()
             self._log.close()
+            assert '"refused":' not in self.log(), "a line of the log has a field that its event does not declare"
 
 
 def until(condition: Callable[[], bool], log: Callable[[], str] = str, seconds: float = 30) -> None:

@@ -99,6 +99,19 @@ class TestSigns:
         forget_the_dead(tmp_path / "nowhere")
 
 
+def test_a_full_disk_leaves_no_files_behind(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader asks for its file again and again until there is room."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space left"):
+            ReaderSign(directory)
+    assert list((directory / "readers").iterdir()) == []
+
+
 def test_a_reader_does_not_go_back(directory: Path) -> None:
     """LMDB keeps two roots and takes the older one if the newer is damaged; that lacks what was seen already."""
     data = directory / consentfiles.DATA

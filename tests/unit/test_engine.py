@@ -482,6 +482,28 @@ _OF_THE_RUNTIME = {
 _ELSEWHERE = {Reason.VALUE_INVALID, Reason.OUTPUT_TOO_LARGE, Reason.ENGINE_ERROR}
 
 
+def test_a_lack_of_memory_is_no_fault_of_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the doing of others, so that the batch is tried again and no record becomes a dead letter for it."""
+    stream = rig(_POLICY, _SCHEMA)
+    record = Record(_encoded(), None, NOW_MS)
+
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    for target, name in ((stream.bound[0], "read"), (stream.bound[0].outputs[0], "write")):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, exhausted)
+            with pytest.raises(MemoryError):
+                stream.process([record], [allow("customer:0000000007", "offers")])
+
+
+def test_the_lengths_of_headers_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand empty headers are not as small as their names."""
+    outcome = Outcome(Fate.SANITIZED, value=b"", headers=[("h", b"")] * 1_000)
+    monkeypatch.setattr(engine, "_FRAME_BYTES", 0)
+    assert engine._size(outcome) >= 1_000 * (1 + 2)
+
+
 def test_every_reason_is_produced_by_a_test_and_documented() -> None:
     """The list of reasons is closed: none without a test, none without a stage and a sentence."""
     produced = {reason for cases in (_BAD_AVRO, _BAD_JSON) for _, reason, _ in cases.values()}

@@ -176,6 +176,18 @@ class _FullQueue:
         return 0
 
 
+@pytest.mark.parametrize(("wanted", "expected"), [(None, "20000"), ("5000", "5000"), ("900000", "20000")])
+def test_batches_are_no_larger_than_every_topic_takes(
+    monkeypatch: pytest.MonkeyPatch, wanted: str | None, expected: str
+) -> None:
+    """Smaller ones are the user's choice."""
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("tokenweir.adapters.producer.Producer", lambda configuration, **_: made.append(configuration))
+    properties = _NOBODY if wanted is None else {**_NOBODY, "batch.size": wanted}
+    TransactionalProducer(properties, "id", max_batch_bytes=20_000)
+    assert made[0]["batch.size"] == expected
+
+
 def test_a_full_queue_keeps_the_order_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """The record that was refused is taken before the one that follows it."""
     producer = TransactionalProducer(_NOBODY, "id")

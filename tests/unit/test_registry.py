@@ -292,6 +292,7 @@ def test_each_status_has_one_kind(server: FakeRegistry, status: int, kind: str) 
         b'{"schema": "x", "references": {"name": "canary-4711"}}',
         b'{"schema": "x", "references": [{"name": "a", "subject": "s", "version": true}]}',
         b'{"schema": "x", "references": [{"name": "a", "subject": "s", "version": "latest"}]}',
+        b'{"schema": "x", "references": [{"name": "a", "subject": "s", "version": 2147483648}]}',
         b'{"schema": "x", "metadata": {"tags": {"a": "PII"}}}',
         b'{"schema": "x", "metadata": {"tags": {"a": [1]}}}',
         b'{"schema": "\xff"}',

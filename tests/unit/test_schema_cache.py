@@ -397,3 +397,10 @@ def test_the_stored_form_is_pinned(tmp_path: Path) -> None:
         },
         "checksum": "91471f328fb6e276840b91125ed1642bd2d5d5a1a8de4af59049168e12b2b3b2",
     }
+
+
+def test_a_subject_may_be_any_text_of_json(tmp_path: Path) -> None:
+    """Also one with half of a surrogate pair, which is no Unicode."""
+    files = SchemaFiles(tmp_path, _URL)
+    files.update_subject("\ud800-value", lambda known: known)
+    assert files.subject("\ud800-value") == files.subject("never written")

@@ -92,8 +92,9 @@ class SchemaFiles:
         return self.directory / f"schema-{schema_id}.json"
 
     def _subject_path(self, subject: str) -> Path:
-        # A subject may hold any character and be longer than a file name may.
-        return self.directory / f"subject-{hashlib.sha256(subject.encode()).hexdigest()[:32]}.json"
+        # A subject may hold any character, also a lone surrogate of JSON, and be longer than a file name may.
+        digest = hashlib.sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()
+        return self.directory / f"subject-{digest[:32]}.json"
 
     def schema(self, schema_id: int) -> StoredSchema | None:
         """Return what is known of a schema id, None if there is nothing that can be trusted."""

@@ -304,7 +304,15 @@ class Assignment:
             self._pending_since = now
         elif not self.blocked and now - self._pending_since > 2 * TRANSACTION_TIMEOUT_MS / 1000:
             self.blocked = True
-            self.log(Event.OFFSETS_BLOCKED, code=code, seconds=now - self._pending_since)
+            topic, number = min(self._taking)
+            self.log(
+                Event.OFFSETS_BLOCKED,
+                topic=topic,
+                partition=number,
+                partitions=len(self._taking),
+                code=code,
+                seconds=now - self._pending_since,
+            )
 
     def _note_decided(self) -> None:
         if self.blocked and self._pending_since is not None:
@@ -392,6 +400,6 @@ class Assignment:
                 return False
         return True
 
-    def log(self, event: Event, **fields: str | float) -> None:
+    def log(self, event: Event, **fields: str | float | None) -> None:
         """Log an event of this worker."""
         log(event, error=None, stream=self._settings.stream, slot=self._settings.slot, **fields)

@@ -19,15 +19,16 @@ from tokenweir.adapters.consumer import GroupConsumer, Partition
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.producer import OffsetToCommit, TransactionalProducer
 from tokenweir.core.engine import ReferenceEngine
-from tokenweir.core.outcome import Outcome, Reason
+from tokenweir.core.outcome import REASONS, Outcome, Reason
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.assignment import Assignment, Pause
 from tokenweir.runtime.batch import BatchWatch, Delivery, Intake, Work, offsets_after, run_engine
 from tokenweir.runtime.clock import Clock
-from tokenweir.runtime.plans import PlanCache
+from tokenweir.runtime.plans import PlanCache, logged_id
 from tokenweir.runtime.position import ConsentPosition
 from tokenweir.runtime.quarantine import MAX_ATTEMPTS, Suspects
 from tokenweir.runtime.refusals import Refusals
+from tokenweir.runtime.rejections import RejectionLog
 from tokenweir.runtime.status import MAX_BATCH_RECORDS, ChildState, Phase, Place
 from tokenweir.runtime.tally import Tally
 from tokenweir.telemetry.events import Event
@@ -101,6 +102,7 @@ class Worker:
         self._last_commit = 0.0
         self._last_shown = 0.0
         self._refusals = Refusals(delivery.outputs)
+        self._rejections = RejectionLog(self._tell_rejections, self._seconds)
         self._consumer = consumer(assignment)
         assignment.attach(self._consumer)
         self._producer = producer()
@@ -351,10 +353,10 @@ class Worker:
     def _recover(self, fault: KafkaFault, batch: Sequence[Work]) -> None:
         """Abort what can be aborted; after anything else only what the broker has committed counts."""
         assignment = self._assignment
-        assignment.log(Event.TRANSACTION_ABORTED if fault.abortable else Event.TRANSACTION_UNCERTAIN, code=fault.code)
-        self._tally.transaction(TransactionOutcome.ABORTED if fault.abortable else TransactionOutcome.UNCERTAIN)
         if fault.fenced or fault.denied:
             raise fault
+        assignment.log(Event.TRANSACTION_ABORTED if fault.abortable else Event.TRANSACTION_UNCERTAIN, code=fault.code)
+        self._tally.transaction(TransactionOutcome.ABORTED if fault.abortable else TransactionOutcome.UNCERTAIN)
         if fault.abortable:
             self._refusals.failed(fault.code, batch, assignment.next_offsets)
             if self._abort():
@@ -384,6 +386,7 @@ class Worker:
         if self._seconds() - self._last_shown < _SHOW_SECONDS:
             return
         self._last_shown = self._seconds()
+        self._rejections.tick()
         ends = self._consumer.known_ends()
         offsets = self._assignment.next_offsets
         self._tally.lag({place[1]: ends[place] - offset for place, offset in offsets.items() if place in ends})
@@ -403,4 +406,19 @@ class Worker:
                 self._assignment.log(
                     Event.RECORD_QUARANTINED, topic=topic, partition=number, offset=work.offset, attempts=MAX_ATTEMPTS
                 )
+        self._rejections.note(batch, outcomes)
         self._suspects.settle(Place(work.partition[1], work.offset) for work in batch)
+
+    def _tell_rejections(self, reason: Reason, first: Work, field_path: str, records: int) -> None:
+        topic, number = first.partition
+        self._assignment.log(
+            Event.RECORDS_REJECTED,
+            topic=topic,
+            partition=number,
+            offset=first.offset,
+            stage=REASONS[reason][0].value,
+            reason=reason.value,
+            field_path=field_path or None,
+            records=records,
+            schema_id=logged_id(first.schema_id),
+        )

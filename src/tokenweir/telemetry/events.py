@@ -59,6 +59,7 @@ class Event(StrEnum):
     KEYS_OPENED = "keys_opened"
     KEY_EPOCH_CHANGED = "key_epoch_changed"
     REPLAY_SOURCE_GONE = "replay_source_gone"
+    START_WARNED = "start_warned"
     CHECK_FAILED = "check_failed"
     CHECK_RECOVERED = "check_recovered"
     KAFKA_FAULT = "kafka_fault"
@@ -120,7 +121,9 @@ EVENTS: Final[dict[Event, EventType]] = {
         logging.WARNING, "A process will be started again.", f"{_PROCESS} attempts seconds"
     ),
     Event.WORKER_FENCED: _declared(
-        logging.ERROR, "Another process has taken this worker's transactional id; it is not started again.", _PROCESS
+        logging.ERROR,
+        "Another instance has taken this slot, which stays down; each instance needs a gateway.ordinal of its own.",
+        _PROCESS,
     ),
     Event.SLOT_STOPPED: _declared(
         logging.ERROR, "A slot stays down until the gateway is restarted.", f"{_PROCESS} reason phase attempts"
@@ -134,8 +137,8 @@ EVENTS: Final[dict[Event, EventType]] = {
     Event.PARTITION_RESUMED: _declared(logging.INFO, "A partition goes on.", f"{_RECORD} slot reason seconds"),
     Event.OFFSETS_BLOCKED: _declared(
         logging.ERROR,
-        "The group's offsets cannot be read, or wait for a transaction that should have ended; see the runbook.",
-        "stream slot code seconds",
+        "Partitions cannot begin: offsets cannot be read, or wait for a transaction that should have ended.",
+        "stream slot topic partition partitions code seconds",
     ),
     Event.OFFSETS_DECIDED: _declared(logging.INFO, "The group's offsets are decided again.", "stream slot seconds"),
     Event.BATCH_COMMITTED: _declared(
@@ -150,10 +153,10 @@ EVENTS: Final[dict[Event, EventType]] = {
     Event.RECORDS_REJECTED: _declared(
         logging.WARNING,
         "Records became dead letters; the coordinates are the first one's.",
-        f"{_RECORD} audience stage reason field_path records schema_id",
+        f"{_RECORD} slot stage reason field_path records schema_id",
     ),
     Event.RECORD_QUARANTINED: _declared(
-        logging.ERROR, "A record that killed a worker repeatedly became a dead letter.", f"{_RECORD} attempts"
+        logging.ERROR, "A record that killed a worker repeatedly became a dead letter.", f"{_RECORD} slot attempts"
     ),
     Event.ENGINE_FAILED: _declared(
         logging.ERROR, "The engine failed on a record; please report it.", f"{_RECORD} audience field_path"
@@ -212,6 +215,11 @@ EVENTS: Final[dict[Event, EventType]] = {
     Event.KEY_EPOCH_CHANGED: _declared(logging.INFO, "New tokens are made in another key epoch.", "epoch"),
     Event.REPLAY_SOURCE_GONE: _declared(
         logging.WARNING, "A dead letter is done with, because its source record is gone.", _RECORD
+    ),
+    Event.START_WARNED: _declared(
+        logging.WARNING,
+        "Something keeps no gateway from starting, but must be put right; see tokenweir doctor.",
+        "check",
     ),
     Event.CHECK_FAILED: _declared(logging.WARNING, "A readiness check fails.", "check stream slot"),
     Event.CHECK_RECOVERED: _declared(logging.INFO, "A readiness check passes again.", "check stream slot seconds"),

@@ -1,0 +1,40 @@
+"""What the log says of rejected records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from tokenweir.core.outcome import Fate, Outcome, Reason
+from tokenweir.runtime.batch import Work
+from tokenweir.runtime.rejections import RejectionLog
+
+
+def _work(offset: int) -> Work:
+    return Work(cast("Any", None), ("raw", 0), offset, 0)
+
+
+def _batch(log: RejectionLog, first: int, outcomes: Sequence[Sequence[Outcome]]) -> None:
+    log.note([_work(first + index) for index in range(len(outcomes))], outcomes)
+
+
+def test_a_flood_is_told_in_few_lines_and_every_record_is_in_one() -> None:
+    """The first at once, the others together; a record that several outputs reject for one reason counts once."""
+    now = 100.0
+    told: list[tuple[Reason, int, str, int]] = []
+    log = RejectionLog(
+        lambda reason, first, path, records: told.append((reason, first.offset, path, records)), lambda: now
+    )
+    bad = [Outcome.rejected(Reason.VALUE_INVALID, "card"), Outcome.rejected(Reason.VALUE_INVALID, "card")]
+    good = [Outcome(Fate.SANITIZED), Outcome(Fate.WITHHELD)]
+
+    _batch(log, 0, [good, bad])
+    _batch(log, 2, [bad, bad, good])
+    _batch(log, 5, [[Outcome.rejected(Reason.MALFORMED), good[0]], bad])
+    now += 9
+    log.tick()
+    assert told == [(Reason.VALUE_INVALID, 1, "card", 1), (Reason.MALFORMED, 5, "", 1)]
+    now += 2
+    log.tick()
+    log.tick()
+    assert told[2:] == [(Reason.VALUE_INVALID, 2, "card", 3)]
