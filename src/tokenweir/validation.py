@@ -35,6 +35,8 @@ RULES: Final[dict[str, str]] = {
 ModelType = TypeVar("ModelType", bound=BaseModel)
 
 _WORD: Final = re.compile(r"[a-z][a-z_0-9]+")
+#: A key in the text that a model of this project gives its error.
+_NAMED: Final = re.compile(r"`([a-z_]+)`")
 
 
 def _whole(value: object) -> object:
@@ -204,8 +206,24 @@ def _finding(document: Document, place: Place, detail: ErrorDetails) -> Finding:
         discriminator = str(detail["ctx"]["discriminator"]).strip("'")
         place = place._replace(path=(*place.path, discriminator))
     at_key = place.is_key or kind in {"missing", "extra_forbidden"}
-    rule, message, remedy = _explain(place, detail)
+    explanation = _explain(place, detail)
+    if kind == "value_error" and (finding := _finding_elsewhere(document, place.path, explanation)) is not None:
+        return finding
+    rule, message, remedy = explanation
     return document.finding(place.path, rule, message, remedy, at_key=at_key)
+
+
+def _finding_elsewhere(document: Document, path: Path, explanation: _Explanation) -> Finding | None:
+    """Return the finding about keys that do not fit together, if one that it names does not come from the file."""
+    names = dict.fromkeys(_NAMED.findall(explanation.message))
+    origins = {name: document.origins[*path, name] for name in names if (*path, name) in document.origins}
+    if not origins:
+        return None
+    sources = [f"'{name}' comes from {origin}" for name, origin in origins.items()]
+    if path in document.positions.values:
+        line, column = document.positions.value(path)
+        sources.append(f"the rest of {_label(path)} from {document.file}:{line}:{column}")
+    return Finding(next(iter(origins.values())), 0, 0, explanation.rule, explanation.message, ", ".join(sources))
 
 
 def _explain(place: Place, detail: ErrorDetails) -> _Explanation:

@@ -7,6 +7,7 @@ after its customer's withdrawal. TOKENWEIR_SEED chooses other places and moments
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -269,6 +270,7 @@ def test_what_cannot_be_read_denies_its_subject_or_everyone_until_a_person_accep
     assert (alarm["partition"], alarm["reason"], alarm["level"]) == (5, "key_unreadable", "error")
 
     place = [str(alarm["partition"]), str(alarm["offset"])]
+    _assert_told(scene, 5, f"tokenweir consent acknowledge {' '.join(place)}")
     unasked = world.cli("consent", "acknowledge", *place)
     done = world.cli("consent", "acknowledge", *place, "--yes")
     until(lambda: bool(gateway.events("consent_acknowledged")), gateway.log)
@@ -276,11 +278,38 @@ def test_what_cannot_be_read_denies_its_subject_or_everyone_until_a_person_accep
         del events.events[number]
     events.send(*[STEADY] * 5)
 
-    assert (unasked.returncode, done.returncode) == (3, 0), done.stderr
+    assert (unasked.returncode, done.returncode) == (2, 0), done.stderr
     (accepted,) = gateway.events("consent_acknowledged")
     assert (accepted["partition"], accepted["offset"]) == (5, alarm["offset"])
+    _assert_over(scene, 5)
     scene.assert_exact()
     assert nobody.hex() not in gateway.log()
+
+
+def _verbs() -> list[list[str]]:
+    return [["doctor"], ["consent", "status"], ["consent", "get", consent_key(STEADY).decode()], ["preview"]]
+
+
+def _assert_told(scene: Scene, partition: int, command: str) -> None:
+    """Metric and verbs say that everybody is denied, and how it ends."""
+    for number in range(CONSENT_PARTITIONS):
+        series = f'tokenweir_consent_unreadable_keys{{partition="{number}"}}'
+        assert scene.gateway.metric(series) == (number == partition)
+    done = [scene.world.cli(*verb) for verb in _verbs()]
+    assert [command in each.stderr for each in done] == [True] * len(done)
+    assert [each.returncode for each in done] == [3, 0, 0, 0]
+
+
+def _assert_over(scene: Scene, partition: int) -> None:
+    """None of them says so any more, and they answer what the gateway does."""
+    world, gateway = scene.world, scene.gateway
+    until(lambda: gateway.metric(f'tokenweir_consent_unreadable_keys{{partition="{partition}"}}') == 0, gateway.log)
+    done = [world.cli(*verb) for verb in _verbs()]
+    assert ["acknowledge" in each.stderr for each in done] == [False] * len(done)
+    answered = json.loads(world.cli("consent", "get", consent_key(STEADY).decode(), "--format", "json").stdout)
+    assert answered["answers"][PURPOSE]["answer"] == "allow"
+    shown = json.loads(world.cli("preview", "--format", "json").stdout)["records"]
+    assert "sanitized" in {output["fate"] for record in shown for output in record["outputs"]}
 
 
 # The applier and its store

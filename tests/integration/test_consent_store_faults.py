@@ -41,7 +41,7 @@ from tokenweir.adapters import consentfiles
 from tokenweir.adapters.consentfiles import Mark, Seal
 from tokenweir.adapters.consentstore import DIRECTORY_NAME
 from tokenweir.adapters.keysource import load_keyset
-from tokenweir.app.cluster import read_until
+from tokenweir.adapters.topicreader import read_until
 from tokenweir.core.subjects import partition_of
 
 pytestmark = pytest.mark.chaos

@@ -17,8 +17,8 @@ from confluent_kafka import Producer
 from tests.support.rig import Broker, SchemaRegistry
 from tests.support.worlds import RunningGateway, World, until
 
+from tokenweir.adapters.topicreader import read_until
 from tokenweir.adapters.topicwriter import TopicWriter
-from tokenweir.app.cluster import read_until
 from tokenweir.app.consentwriter import withdrawn
 from tokenweir.app.enforcement import await_enforcement
 from tokenweir.config import load_config

@@ -27,7 +27,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from tests.support.gatewayrun import GatewayRun
 from tests.support.worlds import SCHEMA, World
 
-from tokenweir.app.cluster import read_until
+from tokenweir.adapters.topicreader import read_until
 from tokenweir.config import load_config
 from tokenweir.runtime.barrier import Cause, Report, State, Withdrawal
 

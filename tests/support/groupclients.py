@@ -173,7 +173,7 @@ class ProducerModel:
 
 
 class Questions:
-    """The administrator's client of a worker or of the barrier."""
+    """The administrator's client of a worker, of the barrier or of a tool."""
 
     def __init__(self, cluster: Cluster, client: str) -> None:
         self._cluster, self._client = cluster, client
@@ -224,12 +224,22 @@ class Questions:
     def high_watermarks(
         self, topic: str, partitions: Iterable[int], isolation: Isolation = "read_uncommitted"
     ) -> Mapping[int, int]:
-        """Ends of consent and output."""
+        """Ends of consent, source and output."""
         self._cluster.passage(self._client, f"{isolation} {topic}")
+        if topic == SOURCE:
+            return {number: len(self._cluster.records[SOURCE, number]) for number in partitions}
         if topic == CONSENT:
             return {number: self._cluster.consent[number] for number in partitions}
         end = len(self._cluster.output) if isolation == "read_uncommitted" else self._cluster.last_stable_offset
         return dict.fromkeys(partitions, end)
+
+
+class Tool(Questions):
+    """The administrator's client of a tool, which writes as well."""
+
+    def set_committed(self, _group: str, topic: str, offsets: Mapping[int, tuple[int, str]]) -> None:
+        """Set offsets and metadata, whatever stands there."""
+        self._cluster.set_committed({(topic, number): stored for number, stored in offsets.items()})
 
 
 def use_models(monkeypatch: pytest.MonkeyPatch, cluster: Callable[[], Cluster]) -> None:

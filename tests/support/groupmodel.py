@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from confluent_kafka import KafkaError, KafkaException
 
 from tokenweir.adapters.consumer import Partition
+from tokenweir.adapters.kafka_errors import KafkaFault
 
 SOURCE: Final = "raw"
 OUTPUT: Final = "clean"
@@ -24,6 +25,7 @@ CONSENT: Final = "consent"
 GROUP: Final = "gw.clicks"
 POLICY: Final = "policy-1"
 BARRIER: Final = "barrier"
+TOOL: Final = "tool"
 CALLS: Final = (
     "metadata",
     "consume",
@@ -42,6 +44,11 @@ CALLS: Final = (
 """The calls of a worker at which it can stand still, in the order of a transaction; the last is of a takeover."""
 QUESTIONS: Final = ("describe consent", "describe raw", "committed", "read_uncommitted clean", "read_committed clean")
 """The questions of the barrier, in the order in which it asks."""
+LAST_LOOKS: Final = ("describe consent", "read_uncommitted consent", "describe raw", "committed")
+"""The questions of the tool that sets offsets before it has read what it compares, in the order in which it asks.
+
+Between its last answer and its write a gateway can come and go unseen: no request of Kafka closes that gap.
+"""
 
 
 class Message(NamedTuple):
@@ -192,6 +199,12 @@ class Cluster:
         """Write offsets without metadata, as a tool does; a broker lets it only while there are no members."""
         if not self.members and not any(self.undecided(partition) for partition in self.records):
             self.committed = {partition: (offset, "") for partition, (offset, _) in self.committed.items()}
+
+    def set_committed(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
+        """Take offsets from outside of the group, as a broker does while there are no members: it compares nothing."""
+        if self.members:
+            raise KafkaFault("set committed offsets", "UNKNOWN_MEMBER_ID")
+        self.committed.update(offsets)
 
     def rebalance(self) -> None:
         """Ask everybody to give its partitions back."""

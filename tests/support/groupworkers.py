@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, Self, cast
 
-from tests.support.groupclients import Questions
-from tests.support.groupmodel import BARRIER, CONSENT, GROUP, OUTPUT, POLICY, SOURCE, Cluster, Sanitized
+from tests.support.groupclients import Questions, Tool
+from tests.support.groupmodel import BARRIER, CONSENT, GROUP, OUTPUT, POLICY, SOURCE, TOOL, Cluster, Sanitized
 
 from tokenweir.adapters.consumer import GroupConsumer, Partition
 from tokenweir.adapters.producer import TransactionalProducer
+from tokenweir.app.offsets import OffsetTool
+from tokenweir.config import Config
 from tokenweir.core.outcome import Fate, Outcome
 from tokenweir.runtime.assignment import Assignment, AssignmentSettings
 from tokenweir.runtime.barrier import Barrier, Withdrawal
@@ -190,6 +193,22 @@ def barrier(cluster: Cluster, withdrawal: Withdrawal) -> Barrier:
     """Return the barrier of a withdrawal."""
     flows = (Flow("clicks", GROUP, SOURCE, (OUTPUT,)),)
     return Barrier(Questions(cluster, BARRIER), Clock(), withdrawal, flows, "gw", POLICY)
+
+
+def offset_tool(cluster: Cluster, directory: Path) -> OffsetTool:
+    """Return the tool that sets the offsets of the one group, with a state directory of its own machine."""
+    config = Config.model_validate(
+        {
+            "version": 1,
+            "kafka": {"bootstrap_servers": "model:1"},
+            "gateway": {"group_prefix": GROUP.partition(".")[0]},
+            "consent": {"topic": CONSENT},
+            "state": {"directory": str(directory / "tool")},
+        }
+    )
+    streams = {GROUP.partition(".")[2]: SimpleNamespace(source=SimpleNamespace(topic=SOURCE))}
+    loaded = SimpleNamespace(policy=SimpleNamespace(streams=streams), digest=POLICY)
+    return OffsetTool(config, cast("Any", loaded), cast("Any", Tool(cluster, TOOL)))
 
 
 def violations(cluster: Cluster, withdrawal: Withdrawal, high_watermark: int) -> list[Sanitized]:

@@ -22,7 +22,7 @@ from tests.support.events import MARKER, rfc3339
 from tests.support.worlds import SCHEMA, Done, World
 
 from tokenweir.adapters.producer import TransactionalProducer
-from tokenweir.app.cluster import read_until
+from tokenweir.adapters.topicreader import read_until
 from tokenweir.core import deadletter, wire
 from tokenweir.core.deadletter import DeadLetter, ReadLetter
 from tokenweir.core.outcome import Reason

@@ -331,8 +331,9 @@ class RunningGateway:
         finally:
             self.process.kill()
             self.process.wait()
+            said = self.log()
             self._log.close()
-            assert '"refused":' not in self.log(), "a line of the log has a field that its event does not declare"
+            assert '"refused":' not in said, "a line of the log has a field that its event does not declare"
 
 
 def until(condition: Callable[[], bool], log: Callable[[], str] = str, seconds: float = 30) -> None:

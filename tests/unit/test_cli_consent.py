@@ -10,16 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from tokenweir.adapters.topicwriter import TopicWriter
+from tokenweir.app.consentarguments import decisions_of, subject_of
 from tokenweir.app.consentlines import unknown_name
 from tokenweir.app.consentwriter import (
     Change,
     ConsentTopic,
     Found,
     answers,
-    decisions_of,
     is_older,
     states_in,
-    subject_of,
 )
 from tokenweir.cli import app
 from tokenweir.core.consent import UNDECODABLE, Decision, SourceState, SubjectConsent, Verdict

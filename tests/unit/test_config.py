@@ -198,6 +198,43 @@ def test_properties_from_the_environment_are_a_json_mapping(value: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("section", "environ", "variable", "remedy"),
+    [
+        (
+            "{directory: schemas}",
+            {"URL": "http://r:1"},
+            "URL",
+            "'url' comes from TOKENWEIR__REGISTRY__URL, the rest of 'registry' from c.yaml:2:11",
+        ),
+        (
+            "{url: 'http://r:1'}",
+            {"DIRECTORY": "schemas"},
+            "DIRECTORY",
+            "'directory' comes from TOKENWEIR__REGISTRY__DIRECTORY, the rest of 'registry' from c.yaml:2:11",
+        ),
+        ("{ca_file: ca.pem}", {"URL": "http://me:word@r"}, "URL", "'url' comes from TOKENWEIR__REGISTRY__URL"),
+        ("{}", {"PASSWORD": CANARY}, "PASSWORD", "'password' comes from TOKENWEIR__REGISTRY__PASSWORD"),
+        ("", {"USERNAME": "me"}, "USERNAME", "'username' comes from TOKENWEIR__REGISTRY__USERNAME"),
+    ],
+)
+def test_what_does_not_fit_together_names_the_variable(
+    section: str, environ: dict[str, str], variable: str, remedy: str
+) -> None:
+    """Keys that are wrong together are not blamed on the file if one of them comes from a variable."""
+    prefix = "TOKENWEIR__REGISTRY__"
+    text = f"version: 1\nregistry: {section}\n"
+    (finding,) = findings(text, {prefix + name: value for name, value in environ.items()})
+    assert (finding.file, finding.line, finding.rule) == (prefix + variable, 0, "wrong-value")
+    assert finding.remedy.startswith(remedy)
+
+
+def test_what_does_not_fit_together_in_the_file_is_found_there() -> None:
+    """A variable for another key of the section does not take the blame."""
+    text = "version: 1\nregistry: {directory: schemas, url: 'http://r:1'}\n"
+    assert found(text, {"TOKENWEIR__REGISTRY__REGISTER": "never"}) == ["2:11: wrong-value"]
+
+
 def test_no_file_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment alone makes a configuration; its paths start at the working directory."""
     monkeypatch.chdir(tmp_path)

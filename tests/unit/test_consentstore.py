@@ -223,6 +223,37 @@ class TestBlocked:
         assert store.blocked == {1}
         store.close()
 
+    def test_tools_are_told_what_is_blocked(self, filled: Path) -> None:
+        """They do not open the store; what is told is true from the opening on, and after every change."""
+        store, _ = opened(filled)
+        assert consentfiles.told_blocked(filled, TOPIC_ID) == {}
+        bad = ConsentRecord(1, 40, b"nobody", b"{}", NOW_MS)
+        store.apply([bad], {1: 41})
+        assert consentfiles.told_blocked(filled, TOPIC_ID) == {1: 40}
+        assert consentfiles.told_blocked(filled, "another topic") is None
+        store.close()
+        (filled / consentfiles.BLOCKED).unlink()
+        store, _ = opened(filled)
+        assert consentfiles.told_blocked(filled, TOPIC_ID) == {1: 40}
+        acknowledge(filled, TOPIC_ID, 1, 40)
+        store.take_acknowledged()
+        assert consentfiles.told_blocked(filled, TOPIC_ID) == {}
+        store.apply([bad._replace(offset=41)], {1: 42})
+        store.wipe(NOW_MS)
+        assert consentfiles.told_blocked(filled, TOPIC_ID) == {}
+        store.close()
+
+    def test_a_disk_that_does_not_take_it_stops_the_writer(self, filled: Path) -> None:
+        """Otherwise tools would go on saying that nobody is denied."""
+        store, _ = opened(filled)
+        bad = ConsentRecord(1, 40, b"nobody", b"{}", NOW_MS)
+        with (
+            mock.patch.object(consentfiles, "tell_blocked", side_effect=OSError(28, "full")),
+            pytest.raises(StoreUnavailableError),
+        ):
+            store.apply([bad], {1: 41})
+        store.close()
+
     def test_a_damaged_acknowledgement_acknowledges_nothing(self, filled: Path) -> None:
         """A file that cannot be read lifts no block."""
         for content in (

@@ -29,6 +29,7 @@ CONTRACT = {
     "tokenweir_consumer_lag_records": ("gauge", ("stream", "partition")),
     "tokenweir_consent_staleness_seconds": ("gauge", ()),
     "tokenweir_consent_position": ("gauge", ("partition",)),
+    "tokenweir_consent_unreadable_keys": ("gauge", ("partition",)),
     "tokenweir_key_epoch_age_seconds": ("gauge", ()),
     "tokenweir_registry_errors_total": ("counter", ("kind",)),
     "tokenweir_worker_restarts_total": ("counter", ("stream",)),

@@ -32,6 +32,7 @@ MARK: Final = "mark"
 OWNER: Final = "owner.lock"
 CORRUPT: Final = "corrupt"
 ACKNOWLEDGED: Final = "acknowledged.json"
+BLOCKED: Final = "blocked.json"
 
 #: Sparse and fixed: growing it later would fail the readers.
 MAP_BYTES: Final = 64 * 2**30
@@ -276,20 +277,39 @@ def acknowledge(directory: Path, topic_id: str, partition: int, offset: int) -> 
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     accepted = acknowledged(directory, topic_id)
     accepted[partition] = max(offset, accepted.get(partition, -1))
-    write_durably(directory / ACKNOWLEDGED, json.dumps({"topic_id": topic_id, "offsets": accepted}).encode())
+    _write_offsets(directory / ACKNOWLEDGED, topic_id, accepted)
 
 
 def acknowledged(directory: Path, topic_id: str) -> dict[int, int]:
     """Return by partition the last offset that was acknowledged; anything unreadable acknowledges nothing."""
+    return _read_offsets(directory / ACKNOWLEDGED, topic_id) or {}
+
+
+def tell_blocked(directory: Path, topic_id: str, offsets: Mapping[int, int]) -> None:
+    """Write down for tools what is blocked, as :attr:`StoreMeta.blocked` has it: only one process opens the store."""
+    _write_offsets(directory / BLOCKED, topic_id, offsets)
+
+
+def told_blocked(directory: Path, topic_id: str) -> dict[int, int] | None:
+    """Return what the writer last said is blocked, None if it never spoke of this topic."""
+    return _read_offsets(directory / BLOCKED, topic_id)
+
+
+def _write_offsets(path: Path, topic_id: str, offsets: Mapping[int, int]) -> None:
+    write_durably(path, json.dumps({"topic_id": topic_id, "offsets": dict(offsets)}).encode())
+
+
+def _read_offsets(path: Path, topic_id: str) -> dict[int, int] | None:
+    """Return offsets by partition, None where the file is missing, damaged, or about another topic."""
     try:
-        document = json.loads((directory / ACKNOWLEDGED).read_bytes())
+        document = json.loads(path.read_bytes())
         if document["topic_id"] != topic_id:
-            return {}
+            return None
         return {int(partition): int(offset) for partition, offset in document["offsets"].items()}
     except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
 
 
 def consent_of(seal: Seal, key: bytes, entry: bytes) -> SubjectConsent:

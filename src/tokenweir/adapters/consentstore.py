@@ -112,6 +112,7 @@ class ConsentStoreWriter:
         self._meta = StoreMeta.new("", 0, 0)
         self._meta_entry: bytes | None = None
         self._acknowledged: Mapping[int, int] = {}
+        self._told_blocked: tuple[str, Mapping[int, int]] | None = None
 
     @property
     def position(self) -> tuple[int, ...]:
@@ -176,6 +177,7 @@ class ConsentStoreWriter:
             reason = self._open_kept(topic_id, partitions, max_age_ms, now_ms)
         if reason is not OpenReason.KEPT:
             self._begin(topic_id, partitions, now_ms)
+        self._tell_blocked()
         return reason
 
     def apply(
@@ -352,6 +354,18 @@ class ConsentStoreWriter:
             transaction.put(META, entry)
         # Only what is committed counts.
         self._meta, self._meta_entry = meta, entry
+        self._tell_blocked()
+
+    def _tell_blocked(self) -> None:
+        """Tell tools what is blocked, when it has changed."""
+        blocked = self._meta.topic_id, self._meta.blocked
+        if blocked == self._told_blocked:
+            return
+        try:
+            files.tell_blocked(self._directory, *blocked)
+        except OSError as error:
+            raise StoreUnavailableError(f"the consent store's directory cannot be written ({error.strerror})") from None
+        self._told_blocked = blocked
 
     def _change(self, transaction: lmdb.Transaction, key: bytes, changes: Mapping[str, SourceState | None]) -> int:
         """Change one subject's entry; return how many entries there are more."""

@@ -37,6 +37,10 @@ _ROOT_LABEL: Final = "tokenweir-keyset1"
 _STATE_LABEL: Final = "tokenweir-keyset1-state"
 _KEK_ID_LABEL: Final = b"tokenweir-kek-id1"
 
+# A new keyset makes other tokens, and a new KEK opens no keyset: what was lost comes from a backup.
+_NO_KEYSET: Final = "restore it from its backup, or if there never was one, make it with `tokenweir keys init`"
+_NO_KEK: Final = "restore it from its backup: no other KEK opens the keyset"
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -214,7 +218,8 @@ def _read_kek(path: Path) -> TokenKey:
                 raise KeysError(f"{path} can be used by others than its owner; run: chmod 600 {path}")
             secret = file.read(KEK_BYTES + 1)
     except OSError as error:
-        raise _unreadable(path, error) from None
+        # There is a keyset already wherever a KEK is read.
+        raise _unreadable(path, error, _NO_KEK) from None
     if len(secret) != KEK_BYTES:
         raise KeysError(f"{path} is not {KEK_BYTES} bytes; restore the KEK from its backup")
     return TokenKey(secret)
@@ -225,7 +230,7 @@ def _read_keyset(path: Path) -> KeysetFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, error, _NO_KEYSET) from None
     try:
         content = KeysetFile.model_validate(json.loads(data, object_pairs_hook=_without_duplicates))
     except ValidationError as error:
@@ -243,13 +248,10 @@ def _read_keyset(path: Path) -> KeysetFile:
     return content
 
 
-def _unreadable(path: Path, error: OSError) -> KeysError:
-    """Return the error for a key file that cannot be read; only one that is missing can be made."""
-    remedy = (
-        "`tokenweir keys init` makes it"
-        if isinstance(error, FileNotFoundError)
-        else "make it readable for the user who runs tokenweir, and for nobody else"
-    )
+def _unreadable(path: Path, error: OSError, if_missing: str) -> KeysError:
+    """Return the error for a key file that cannot be read, with what to do about one that is missing."""
+    other = "make it readable for the user who runs tokenweir, and for nobody else"
+    remedy = if_missing if isinstance(error, FileNotFoundError) else other
     return KeysError(f"{path} cannot be read ({error.strerror}); {remedy}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -20,6 +22,9 @@ _OWNED: Mapping[str, str] = {
     "allow.auto.create.topics": "false",
     "enable.partition.eof": "true",
 }
+
+_BATCH_RECORDS: Final = 5_000
+_BATCH_SECONDS: Final = 0.1
 
 _GONE = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
 
@@ -99,3 +104,62 @@ class TopicReader:
         """Stop fetching."""
         with faults("close the consumer"):
             self._consumer.close()
+
+
+def read_until(
+    properties: Mapping[str, PropertyValue],
+    topic: str,
+    spans: Mapping[int, tuple[int, int]],
+    *,
+    patience_seconds: float = 20,
+) -> Iterator[Message]:
+    """Yield the committed records of a topic in given spans, without a group and without a trace.
+
+    Args:
+        properties: librdkafka properties with ``bootstrap.servers``.
+        topic: The topic.
+        spans: By partition the first offset to read, and the end: the first offset that is not needed.
+        patience_seconds: How long nothing may come.
+
+    Raises:
+        KafkaFault: The records do not come, or are no longer there. An end that lies behind a transaction which is
+            not decided is not reached either.
+    """
+    open_spans = {partition: span for partition, span in spans.items() if span[0] < span[1]}
+    if not open_spans:
+        return
+    starts = {partition: start for partition, (start, _end) in open_spans.items()}
+    reader = TopicReader(properties, topic, starts, "tokenweir-reader")
+    heard_seconds = time.monotonic()
+    try:
+        while open_spans:
+            batch = reader.read(_BATCH_RECORDS, _BATCH_SECONDS)
+            _raise_lasting(batch.faults)
+            for message in batch.records:
+                if (message.offset() or 0) < spans[message.partition() or 0][1]:
+                    yield message
+            _close_reached(open_spans, batch)
+            if batch.records:
+                heard_seconds = time.monotonic()
+            elif time.monotonic() - heard_seconds > patience_seconds:
+                detail = "its end is not reached; a transaction may be undecided there"
+                raise KafkaFault(f"read topic {topic}", "_TIMED_OUT", detail, retriable=True)
+    finally:
+        reader.close()
+
+
+def _raise_lasting(found: list[KafkaFault]) -> None:
+    for each in found:
+        if each.fatal or not each.retriable:
+            raise each
+
+
+def _close_reached(open_spans: dict[int, tuple[int, int]], batch: TopicBatch) -> None:
+    """Take away the spans whose end is reached: by a record, or because nothing but markers comes before it."""
+    reached = dict(batch.ends)
+    for message in batch.records:
+        partition = message.partition() or 0
+        reached[partition] = max(reached.get(partition, 0), (message.offset() or 0) + 1)
+    for partition, next_offset in reached.items():
+        if partition in open_spans and next_offset >= open_spans[partition][1]:
+            del open_spans[partition]

@@ -8,7 +8,7 @@ from typing import Final
 
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consentstore import DIRECTORY_NAME, acknowledge
-from tokenweir.app.cluster import read_until
+from tokenweir.adapters.topicreader import read_until
 from tokenweir.config import Config
 from tokenweir.core.consent import ConsentKeyError, parse_key
 from tokenweir.errors import RefusedError, UsageError

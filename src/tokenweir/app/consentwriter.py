@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tokenweir.adapters.admin import Admin
+from tokenweir.adapters.topicreader import read_until
 from tokenweir.adapters.topicwriter import Acknowledged, TopicWriter
-from tokenweir.app.cluster import read_until
-from tokenweir.app.consentlines import ConsentLine, known_lines, unknown_name, unknown_type
+from tokenweir.app.consentlines import ConsentLine, known_lines
 from tokenweir.config import Config
 from tokenweir.core.consent import (
     EVERY_PURPOSE,
+    UNKNOWN,
     Changes,
     ConsentKey,
     ConsentKeyError,
@@ -24,72 +25,19 @@ from tokenweir.core.consent import (
     Word,
     answer,
     format_key,
+    misplaced_partitions,
     parse_key,
     to_value,
     with_decisions,
 )
-from tokenweir.core.policy.models import DigitsForm, Policy
-from tokenweir.core.subjects import Subject, canonical_id, partition_of
-from tokenweir.errors import InvalidValueError, RefusedError, UsageError
+from tokenweir.core.policy.models import Policy
+from tokenweir.core.subjects import Subject, partition_of
+from tokenweir.errors import RefusedError
+from tokenweir.runtime.blocks import Blocks, blocks_of
 
 _CLIENT_ID: Final = "tokenweir-consent-tool"
 _SHOW_EVERY: Final = 10_000
 _SHOWN_LINES: Final = 5
-
-
-def subject_of(text: str, policy: Policy) -> tuple[ConsentKey, bool]:
-    """Return the key that a person means, with the id in its canonical form, and whether it had to be changed.
-
-    Raises:
-        UsageError: The text is no ``type:id`` or ``type:id#source``, the policy has no such type, or the id does not
-            fit the type's form. The error does not hold the id.
-    """
-    try:
-        key = parse_key(text.encode())
-    except ConsentKeyError as error:
-        hint = "write type:id, and percent-encode everything in the id but letters, digits and ._~@+-"
-        raise UsageError(f"the subject cannot be read: {error}; {hint}") from None
-    unknown = unknown_type(key.subject.type, policy)
-    if unknown:
-        raise UsageError(unknown)
-    kind = policy.subjects[key.subject.type]
-    try:
-        subject = Subject(key.subject.type, canonical_id(kind.form, key.subject.id))
-    except InvalidValueError as error:
-        # Nothing is filled up: a digit that was forgotten would make the decision somebody else's.
-        hint = ", leading zeros included" if isinstance(kind.form, DigitsForm) else ""
-        raise UsageError(f"{key.subject.type}: {error}{hint}") from None
-    changed = not key.canonical or subject.id != key.subject.id
-    return ConsentKey(subject, key.source), changed
-
-
-def decisions_of(texts: Sequence[str], policy: Policy) -> dict[str, Word]:
-    """Return what ``PURPOSE=allow`` and ``PURPOSE=deny`` arguments say.
-
-    Raises:
-        UsageError: One cannot be read, names a purpose or recipient that the policy does not know, says something
-            twice, or allows what can only be denied.
-    """
-    words: dict[str, Word] = {}
-    for text in texts:
-        name, equals, word = text.rpartition("=")
-        if not equals or not name:
-            raise UsageError(f"'{text}' is no decision: write PURPOSE=allow or PURPOSE=deny")
-        problem = unknown_name(name, policy)
-        if problem:
-            raise UsageError(problem)
-        if name in words:
-            raise UsageError(f"'{name}' is decided twice")
-        if word == "deny":
-            words[name] = "deny"
-        elif word != "allow":
-            raise UsageError(f"'{name}={word}': a decision is allow or deny")
-        elif name == EVERY_PURPOSE or "@" in name:
-            said = "all purposes" if name == EVERY_PURPOSE else "one recipient"
-            raise UsageError(f"'{name}=allow': {said} can only be denied; allow purposes by name")
-        else:
-            words[name] = "allow"
-    return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,18 +123,36 @@ class Found:
     Attributes:
         subjects: The consent of the wanted subjects of whom the topic says anything.
         records: How many records were read.
-        unreadable: Records whose key cannot be read; until they are acknowledged, a gateway denies every subject.
+        blocks: Keys that cannot be read and nobody has acknowledged; a gateway denies every subject for them.
     """
 
     subjects: dict[Subject, SubjectConsent] = field(default_factory=dict)
     records: int = 0
-    unreadable: int = 0
+    blocks: Blocks = field(default_factory=Blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A change that was written, and what keeps its subject denied nevertheless.
+
+    Attributes:
+        state: The new state of the source.
+        place: Where it is on the topic.
+        misplaced: Consent partitions in which a record of the subject has a key that does not belong there.
+        blocks: As in :class:`Found`.
+    """
+
+    state: SourceState
+    place: Acknowledged
+    misplaced: Sequence[int] = ()
+    blocks: Blocks = field(default_factory=Blocks)
 
 
 class ConsentTopic:
     """The consent topic of a gateway, for tools. Every method may raise :class:`KafkaFault`."""
 
     def __init__(self, config: Config) -> None:
+        self._config = config
         self._properties = config.kafka.client_properties()
         self._topic = config.consent.topic
         self._admin = Admin(self._properties)
@@ -230,7 +196,7 @@ class ConsentTopic:
                 raw_value = value.encode() if isinstance(value, str) else value
                 place = message.partition() or 0, message.offset() or 0
                 changes.add(ConsentRecord(*place, raw_key, raw_value, message.timestamp()[1]))
-        found.unreadable = len(changes.unreadable)
+        found.blocks = blocks_of(self._config, self._topic_id, changes.unreadable)
         for subject, by_source in changes.by_subject.items():
             states = {source: state for source, state in by_source.items() if state is not None}
             if states:
@@ -244,14 +210,24 @@ class ConsentTopic:
         consent = found.subjects.get(key.subject)
         return None if consent is None else consent.states.get(key.source)
 
-    def change(self, key: ConsentKey, change: Change, now_ms: int) -> tuple[SourceState, Acknowledged]:
-        """Merge a change into the state of its own source, write it, and return it with its place.
+    def change(
+        self,
+        key: ConsentKey,
+        change: Change,
+        now_ms: int,
+        on_progress: Callable[[int], None] = lambda _records: None,
+    ) -> Written:
+        """Merge a change into the state of its own source, write it, and say whether it can have an effect.
+
+        The whole topic is read: what keeps the subject denied may be in any partition.
 
         Raises:
             RefusedError: The present state cannot be read, or the topic is not compacted.
         """
-        new = change.apply(self.state(key), now_ms)
-        return new, self._write(key, new)
+        found = self.read(lambda subject: subject == key.subject, on_progress=on_progress)
+        consent = found.subjects.get(key.subject, UNKNOWN)
+        new = change.apply(consent.states.get(key.source), now_ms)
+        return Written(new, self._write(key, new), misplaced_partitions(consent), found.blocks)
 
     def withdraw(self, key: ConsentKey, names: Sequence[str], now_ms: int) -> tuple[SourceState, Acknowledged]:
         """Write a withdrawal as :func:`withdrawn` makes it, and return the new state with its place.

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,15 +10,13 @@ from typing import Final
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.registry import Registry
-from tokenweir.app.cluster import read_until
 from tokenweir.config import Config
 from tokenweir.core import strictjson
-from tokenweir.core.consent import ConsentKeyError, parse_key
-from tokenweir.core.subjects import partition_of
 from tokenweir.errors import DecodeError, KeysError, RegistryError, SchemaError
 from tokenweir.runtime import preflight
+from tokenweir.runtime.advice import consent_advice, file_advice
 from tokenweir.runtime.checks import Check
-from tokenweir.runtime.gateway import Gateway, keyset_path
+from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.preflight import MISSING
 from tokenweir.runtime.sources import open_registry, read_text
 from tokenweir.words import counted
@@ -29,7 +24,6 @@ from tokenweir.words import counted
 #: Partitions of a consent topic that is made here; each costs a few bytes in every committed offset.
 CONSENT_PARTITIONS: Final = 8
 
-_SAMPLE_RECORDS: Final = 500
 _SCRATCH_SUBJECT: Final = "tokenweir.doctor-value"
 _SCRATCH_SCHEMA: Final[Mapping[str, object]] = {
     "type": "record",
@@ -79,11 +73,11 @@ def diagnose(config: Config, *, fix: bool) -> Diagnosis:
     found = Diagnosis()
     if fix:
         found.checks += _create_missing(gateway, admin, found.created)
-    found.checks += _file_checks(config)
+    found.checks += [advice.check for advice in file_advice(config)]
     found.checks += preflight.checks(gateway, admin, registry)
     kafka_answers = any(check.name == "kafka" and check.ok for check in found.checks)
     if kafka_answers:
-        found.checks += _placement_checks(config, admin)
+        found.checks += [advice.check for advice in consent_advice(config, admin)]
     if config.registry.directory is not None:
         found.not_tried.append("whether derived schemas can be registered, and tags are kept: there is no registry.url")
     elif fix:
@@ -100,75 +94,6 @@ def _gateway(config: Config) -> Gateway:
         return Gateway.open(config)
     except KeysError:
         return Gateway(config, read_text(config.policy.file), str(config.policy.file), "")
-
-
-def _file_checks(config: Config) -> Iterator[Check]:
-    """Who may read the keys, and whether the state directory can be used."""
-    for name, path in (("key-encryption key", config.keys.kek.file), ("keyset", keyset_path(config))):
-        try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-        except OSError:
-            continue  # The check of the keys says that it is missing.
-        others = mode & (stat.S_IRWXG | stat.S_IRWXO)
-        yield Check(
-            f"mode of the {name}",
-            not others,
-            f"{path} has mode {mode:04o}" + (", so others than its owner can use it" if others else ""),
-            f"run: chmod 600 {path}",
-        )
-    directory = config.state.directory
-    place = next(found for found in (directory, *directory.parents) if found.exists())
-    usable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    yield Check(
-        "state directory",
-        usable,
-        f"{directory} {'can be written' if usable else 'cannot be written'}",
-        "set state.directory to a place that the gateway's user can write",
-    )
-
-
-def _placement_checks(config: Config, admin: Admin) -> Iterator[Check]:
-    """Whether those who write consent records put keys where Kafka's Java clients do: the newest records tell."""
-    topic = config.consent.topic
-    name = f"keys of {topic}"
-    try:
-        numbers = range(admin.describe_topic(topic).partitions)
-        low = admin.low_watermarks(topic, numbers)
-        ends = admin.high_watermarks(topic, numbers, "read_committed")
-        spans = {number: (max(low[number], ends[number] - _SAMPLE_RECORDS), ends[number]) for number in numbers}
-        counts: Counter[str] = Counter()
-        for message in read_until(config.kafka.client_properties(), topic, spans):
-            key = message.key()
-            raw_key = key.encode() if isinstance(key, str) else key
-            counts["records"] += 1
-            try:
-                parsed = parse_key(raw_key)
-            except ConsentKeyError:
-                counts["unreadable"] += 1
-                continue
-            counts["misspelled"] += not parsed.canonical
-            counts["misplaced"] += partition_of(raw_key or b"", len(numbers)) != message.partition()
-    except KafkaFault as fault:
-        if fault.code != "UNKNOWN_TOPIC_OR_PART":
-            yield Check(name, ok=False, message=str(fault))
-        return
-    if counts["misplaced"]:
-        yield Check(
-            name,
-            ok=False,
-            message=f"{counts['misplaced']} of the newest {counts['records']} records are in a wrong partition",
-            remedy="writers must use murmur2, as Kafka's Java clients do; in librdkafka partitioner=murmur2_random",
-        )
-    elif counts["unreadable"] or counts["misspelled"]:
-        bad = counts["unreadable"] + counts["misspelled"]
-        yield Check(
-            name,
-            ok=False,
-            message=f"{bad} of the newest {counts['records']} records have a key that is no type:id in canonical form",
-            remedy="a key that cannot be read denies every subject; see the consent record's format",
-        )
-    else:
-        yield Check(name, ok=True, message=f"{counts['records']} newest records are where they belong")
 
 
 def _keeps_tags(registry: Registry) -> Check:

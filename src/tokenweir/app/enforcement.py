@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tokenweir.adapters.admin import Admin
@@ -13,6 +13,7 @@ from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.policy.models import Policy
 from tokenweir.errors import UsageError
 from tokenweir.runtime.barrier import Barrier, Report, Withdrawal, wait
+from tokenweir.runtime.blocks import Blocks, blocks_of
 from tokenweir.runtime.clock import SystemClock
 from tokenweir.runtime.gateway import group_of, output_topics
 from tokenweir.runtime.survey import Flow, GroupReading, PartitionReading, read_groups
@@ -67,6 +68,7 @@ class Positions:
         ends: By partition, its high watermark before the groups were read.
         groups: Every group under the prefix.
         read_at_ms: When the groups were read.
+        blocks: What denies every subject, as far as this machine's gateway has met it; the topic is not read for it.
     """
 
     topic: str
@@ -74,6 +76,7 @@ class Positions:
     ends: Mapping[int, int]
     groups: tuple[GroupReading, ...]
     read_at_ms: int
+    blocks: Blocks = field(default_factory=Blocks)
 
     def behind(self, reading: PartitionReading) -> int | None:
         """Return how many offsets of the consent topic a source partition's last commit lacks, None if not known."""
@@ -107,4 +110,5 @@ def read_positions(config: Config, policy: Policy) -> Positions:
     description = admin.describe_topic(config.consent.topic)
     ends = admin.high_watermarks(config.consent.topic, range(description.partitions))
     groups = read_groups(admin, flows_of(config, policy), config.gateway.group_prefix, clock)
-    return Positions(config.consent.topic, description.topic_id, ends, tuple(groups), clock.now_ms())
+    blocks = blocks_of(config, description.topic_id, {})
+    return Positions(config.consent.topic, description.topic_id, ends, tuple(groups), clock.now_ms(), blocks)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import Final
 
-from tokenweir.adapters.admin import Admin, TopicDescription
+from tokenweir.adapters.admin import Admin, Member, TopicDescription
 from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.app.cluster import unknown_partition
+from tokenweir.app.offsetplan import Change, Move, Target, Where
 from tokenweir.config import Config
 from tokenweir.core.policy.loader import LoadedPolicy
-from tokenweir.core.timestamps import parse_date_time
-from tokenweir.errors import InvalidValueError, RefusedError, UsageError
+from tokenweir.errors import RefusedError, UsageError
 from tokenweir.runtime.gateway import group_of
 from tokenweir.runtime.offsets import (
     REFUSED,
@@ -27,46 +26,11 @@ from tokenweir.runtime.offsets import (
 )
 from tokenweir.runtime.position import ConsentPosition, Source
 from tokenweir.runtime.starts import consent_now
+from tokenweir.runtime.statelock import held_in_passing
 from tokenweir.words import counted
 
 _CLIENT_ID: Final = "tokenweir-offsets-tool"
 _ANSWER_SECONDS: Final = 10.0
-_OFFSET: Final = re.compile(r"[0-9]{1,18}")
-
-
-class Where(StrEnum):
-    """The kinds of places to which an offset can be set."""
-
-    EARLIEST = "earliest"
-    LATEST = "latest"
-    COMMITTED = "committed"
-    OFFSET = "offset"
-    TIME = "time"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to go on: a kind of place, and the offset or the milliseconds since 1970 where it has a number."""
-
-    where: Where
-    number: int = 0
-
-
-def target_of(text: str) -> Target:
-    """Return the target that a person names.
-
-    Raises:
-        UsageError: It is none of them.
-    """
-    if text in {Where.EARLIEST, Where.LATEST, Where.COMMITTED}:
-        return Target(Where(text))
-    if _OFFSET.fullmatch(text):
-        return Target(Where.OFFSET, int(text))
-    try:
-        return Target(Where.TIME, parse_date_time(text))
-    except InvalidValueError:
-        kinds = "earliest, latest, committed, an offset, or an RFC 3339 time such as 2026-11-22T10:00:00Z"
-        raise UsageError(f"--to takes {kinds}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,90 +69,6 @@ class StreamOffsets:
     rows: tuple[Row, ...]
     remedies: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """What setting the offset of one partition does.
-
-    Attributes:
-        place: Where it is now.
-        to: The next offset to process.
-    """
-
-    place: PartitionOffset
-    to: int
-
-    @property
-    def _from(self) -> int | None:
-        """Up to where records are known to be processed, as far as the topic still has them."""
-        place = self.place
-        if place.committed is None or place.former or place.committed > place.high:
-            return None
-        return max(place.committed, place.low)
-
-    @property
-    def skipped(self) -> int:
-        """How many records are passed over at most, some of which may have been processed where that is not known."""
-        return max(0, self.to - (self.place.low if self._from is None else self._from))
-
-    @property
-    def repeated(self) -> int:
-        """How many records are processed a second time at most, if they were at all where that is not known."""
-        return max(0, (self.place.high if self._from is None else self._from) - self.to)
-
-    @property
-    def effect(self) -> str:
-        """All of it in words."""
-        if self._from is None:
-            return self._effect_unknown()
-        parts = []
-        if self.place.committed is not None and self.place.committed < self.place.low:
-            gone = counted(self.place.low - self.place.committed, "record")
-            parts.append(f"up to {gone} were deleted before anyone read them")
-        if self.skipped:
-            parts.append(f"skips up to {counted(self.skipped, 'record')}: they will never be sanitized")
-        if self.repeated:
-            parts.append(
-                f"processes up to {counted(self.repeated, 'record')} again: their sanitized records will be doubled"
-            )
-        if not parts:
-            parts.append("stays where it is; only the consent position is written anew")
-        return "; ".join(parts)
-
-    def _effect_unknown(self) -> str:
-        parts = ["what was processed is not known"]
-        if self.skipped:
-            parts.append(
-                f"skips up to {counted(self.skipped, 'record')}: those that were not sanitized yet never will be"
-            )
-        if self.repeated:
-            parts.append(
-                f"processes up to {counted(self.repeated, 'record')}: if they were already, "
-                "their sanitized records will be doubled"
-            )
-        return "; ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Offsets that are to be set in one request, for a group without members.
-
-    Attributes:
-        stream: The stream.
-        group: Its consumer group.
-        topic: Its source topic.
-        moves: What happens to each partition, in their order.
-        warnings: What else it accepts.
-        position: The consent position that is written beside every offset.
-    """
-
-    stream: str
-    group: str
-    topic: str
-    moves: tuple[Move, ...]
-    warnings: tuple[str, ...]
-    position: ConsentPosition
 
 
 class OffsetTool:
@@ -239,7 +119,7 @@ class OffsetTool:
         elif any(place.state is OffsetState.NEW for place in found):
             notes.append("a new partition begins at its beginning when a worker takes it over")
         if any(place.state is OffsetState.UNSTABLE for place in found):
-            notes.append(_UNSTABLE_REMEDY)
+            notes.append(_UNSTABLE_RUNNING if members else _UNSTABLE_STOPPED)
         return notes
 
     def plan(self, stream: str, partitions: Collection[int] | None, target: Target) -> Change:
@@ -255,23 +135,24 @@ class OffsetTool:
         if unstable:
             which = ", ".join(map(str, unstable))
             raise RefusedError(
-                f"offsets of {source.name} ({which}) hang on an undecided transaction: {_UNSTABLE_REMEDY}"
+                f"offsets of {source.name} ({which}) hang on an undecided transaction: {_UNSTABLE_STOPPED}"
             )
         unknown = sorted(set(partitions or ()) - set(range(source.partitions)))
         if unknown:
-            raise UsageError(f"{source.name} has the partitions 0 to {source.partitions - 1}, and not {unknown[0]}")
+            raise unknown_partition(source, unknown[0])
         chosen = [place for place in found if partitions is None or place.partition in partitions]
         if partitions is None and target.where is Where.COMMITTED:
             # What has not begun has nothing to keep.
             chosen = [place for place in chosen if place.state is not OffsetState.NEW]
         goals = self._goals(stream, chosen, target)
         moves = tuple(Move(place, goals[place.partition]) for place in chosen)
+        # That of now is only looked at here: the one that is written is read when it is written.
         position = self._consent_now(source, found, chosen)
         reasons = dict.fromkeys(filter(None, (other_consent(place.position, position) for place in chosen)))
         warnings = [
             f"{reason}; what was decided there and is not on the present one is forgotten" for reason in reasons
         ]
-        return Change(stream, group, source.name, moves, tuple(warnings), position)
+        return Change(stream, group, source, tuple(found), moves, tuple(warnings), position)
 
     def _goals(self, stream: str, chosen: Sequence[PartitionOffset], target: Target) -> Mapping[int, int]:
         """Return by partition where to go on."""
@@ -288,38 +169,83 @@ class OffsetTool:
             }
         return {place.partition: _goal(place, target) for place in chosen}
 
-    def carry_out(self, change: Change) -> None:
-        """Write offsets and metadata in one request, and read back what the broker has.
+    def carry_out(self, change: Change) -> Change:
+        """Write offsets and metadata in one request, and read back what the broker has; return what was written.
+
+        A plan may be minutes old, because somebody was asked about it. What a gateway did meanwhile must neither be
+        done again nor be undone, so everything that the plan rests on is read again directly before the write. Kafka
+        has no request that sets offsets only if they are still what they were. A gateway on this state directory
+        cannot start meanwhile; one on another machine would have to start, commit and leave the group within the
+        milliseconds between the read and the write: while it is there, the broker refuses the write.
 
         Raises:
-            RefusedError: The group got members meanwhile, or something else than what was written is read back.
+            RefusedError: The group has members, the plan is outdated, the state directory is in use, or something else
+                than what was written is read back.
         """
-        metadata = change.position.encode()
-        wanted = {move.place.partition: (move.to, metadata) for move in change.moves}
+        with held_in_passing(self._config.state.directory):
+            change = self._confirmed(change)
+            metadata = change.position.encode()
+            wanted = {move.place.partition: (move.to, metadata) for move in change.moves}
+            self._write(change, wanted)
+            self._check_written(change, wanted)
+        return change
+
+    def _confirmed(self, change: Change) -> Change:
+        """Return a plan with the consent position of now, unless anything that it rests on has changed.
+
+        That the group is empty is asked first: whatever its last member committed shows in the offsets that are read
+        after that. The offsets are read last, so that nothing comes between them and the write.
+        """
+        self._require_empty(change.group)
+        now = self._consent_now(change.source, change.found, [move.place for move in change.moves])
+        _group, source, found = self._read(change.stream)
+        reason = other_consent(change.position, now) or change.outdated(source, found)
+        if reason:
+            raise RefusedError(
+                f"{reason}: that is not what was shown any more, so nothing was written; give the command again, and "
+                "look at what it would do now"
+            )
+        # A withdrawal counts as enforced once every partition's position is past it, so that none may ever go back.
+        return replace(change, position=now.at_least(place.position for place in found))
+
+    def _write(self, change: Change, wanted: Mapping[int, tuple[int, str]]) -> None:
         try:
             self._admin.set_committed(change.group, change.topic, wanted)
         except KafkaFault as fault:
             if fault.retriable:
                 raise RefusedError(
-                    f"the broker did not answer ({fault.code}), so it is not known whether the offsets were set: look "
-                    f"at 'tokenweir offsets show --stream {change.stream}', and set them again"
+                    f"the broker did not answer ({fault.code}), so it is not known whether the offsets were set: "
+                    f"{_look(change)}, and set them again"
                 ) from fault
             self._require_empty(change.group)
             raise
-        if self._admin.committed(change.group, change.topic, wanted) != wanted:
+
+    def _check_written(self, change: Change, wanted: Mapping[int, tuple[int, str]]) -> None:
+        """Refuse to call it done unless the broker confirms it, and nobody has come meanwhile who may not know it."""
+        try:
+            members = self._admin.members(change.group)
+            found = self._admin.committed(change.group, change.topic, wanted)
+        except KafkaFault as fault:
             raise RefusedError(
-                f"the offsets of group {change.group} are not what was written: something else writes them too; look "
-                f"at 'tokenweir offsets show --stream {change.stream}'"
+                f"the offsets were set, but cannot be read back ({fault.code}): {_look(change)}"
+            ) from fault
+        if members:
+            raise RefusedError(
+                f"the offsets were set, but group {change.group} has got {_named(members)} meanwhile, and it is not "
+                f"known from where that goes on: {_look(change)}"
+            )
+        if found != wanted:
+            raise RefusedError(
+                f"the offsets of group {change.group} are not what was written: something else writes them too; "
+                f"{_look(change)}"
             )
 
     def _require_empty(self, group: str) -> None:
         members = self._admin.members(group)
         if members:
-            names = ", ".join(sorted(f"{member.client_id} on {member.host.removeprefix('/')}" for member in members))
             raise RefusedError(
-                f"group {group} has {counted(len(members), 'member')} ({names}), which would go on from their own "
-                "offsets: stop every instance of the gateway first; a killed one leaves the group after "
-                "session.timeout.ms (10 s by default)"
+                f"group {group} has {_named(members)}, which would go on from their own offsets: stop every instance "
+                "of the gateway first; a killed one leaves the group after session.timeout.ms (10 s by default)"
             )
 
     def _read(self, stream: str) -> tuple[str, TopicDescription, list[PartitionOffset]]:
@@ -336,10 +262,24 @@ class OffsetTool:
         return consent_now(topic, self._admin, self._loaded, Source(source.topic_id, count))
 
 
-_UNSTABLE_REMEDY: Final = (
+#: Only a worker with the same transactional id decides a transaction, and it does so when it starts.
+_UNSTABLE_STOPPED: Final = (
     "an undecided transaction ends by itself after 15 seconds; if it stays, start the gateway and stop it again, which "
     "decides the transactions of its workers"
 )
+_UNSTABLE_RUNNING: Final = (
+    "the gateway is up, and an undecided transaction ends by itself after 15 seconds; if it stays, restart the "
+    "instance of the gateway whose worker began it"
+)
+
+
+def _look(change: Change) -> str:
+    return f"look at 'tokenweir offsets show --stream {change.stream}'"
+
+
+def _named(members: Collection[Member]) -> str:
+    names = ", ".join(sorted(f"{member.client_id} on {member.host.removeprefix('/')}" for member in members))
+    return f"{counted(len(members), 'member')} ({names})"
 
 
 def _goal(place: PartitionOffset, target: Target) -> int:

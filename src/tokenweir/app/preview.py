@@ -17,7 +17,7 @@ from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.keysource import load_keyset
 from tokenweir.adapters.registry import NO_ID, RegisteredSchema, Registry
-from tokenweir.app.cluster import read_until
+from tokenweir.adapters.topicreader import read_until
 from tokenweir.app.consentwriter import ConsentTopic
 from tokenweir.app.workspace import Workspace, schema_file
 from tokenweir.config import Config
@@ -29,6 +29,7 @@ from tokenweir.core.outcome import Fate, Outcome, Reason
 from tokenweir.core.planning import SourceSchema, plan_schema
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import DecodeError, RefusedError, RegistryError, SchemaError
+from tokenweir.runtime.blocks import Blocks
 from tokenweir.runtime.gateway import keyset_path
 from tokenweir.runtime.plans import source_schema
 from tokenweir.runtime.sources import key_domains, stream_context
@@ -73,7 +74,7 @@ class Preview:
         consent_records: How many records of the consent topic were read; None before that.
         consent_subjects: Of how many of the previewed subjects the topic says something.
         consent_missing: Why the topic could not be read; every decision is then unknown.
-        unreadable: Whether the topic has keys that cannot be read: a gateway denies every subject then.
+        blocks: Keys that cannot be read and nobody has acknowledged; a gateway denies every subject for them.
     """
 
     config: Config
@@ -83,7 +84,7 @@ class Preview:
     consent_records: int | None = None
     consent_subjects: int = 0
     consent_missing: str = ""
-    unreadable: bool = False
+    blocks: Blocks = field(default_factory=Blocks)
     _keyset: Keyset = field(init=False)
 
     def __post_init__(self) -> None:
@@ -163,8 +164,8 @@ class Preview:
             return _Lookup({}, everybody=UNKNOWN)
         self.consent_records = found.records
         self.consent_subjects = len(found.subjects)
-        self.unreadable = bool(found.unreadable)
-        return _Lookup(found.subjects, everybody=DENIED if found.unreadable else None)
+        self.blocks = found.blocks
+        return _Lookup(found.subjects, everybody=DENIED if found.blocks.offsets else None)
 
     def _previewed(self, stream: str, item: _Item, outcomes: list[Outcome] | None, *, raw: bool) -> Previewed:
         found = self.workspace.policy.policy.streams[stream]

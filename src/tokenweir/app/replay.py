@@ -10,7 +10,9 @@ from typing import Final, NamedTuple
 
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.kafka_errors import KafkaFault
-from tokenweir.app.cluster import read_until
+from tokenweir.adapters.topicreader import read_until
+from tokenweir.app.cluster import unknown_partition
+from tokenweir.app.workspace import unknown_stream
 from tokenweir.config import Config
 from tokenweir.core.deadletter import ReadLetter
 from tokenweir.core.outcome import Reason
@@ -59,7 +61,7 @@ class Survey:
         foreign: Records that belong to another stream, or are no letters.
         oldest_ms: The time of the oldest source record of a chosen letter, None without any.
         newest_ms: That of the newest.
-        present: Chosen letters whose source record retention has not deleted.
+        present: Chosen letters at whose place the source topic has a record.
     """
 
     topic: str
@@ -99,7 +101,7 @@ def choice_of(  # noqa: PLR0913 - what can be asked for
         UsageError: a stream, reason or audience does not exist, or the range is none.
     """
     if stream not in policy.streams:
-        raise UsageError(f"the policy has no stream '{stream}'; {_hint(stream, list(policy.streams))}")
+        raise unknown_stream(stream, policy.streams)
     for reason in reasons:
         if reason not in list(Reason):
             raise UsageError(f"'{reason}' is no reason; {_hint(reason, [each.value for each in Reason])}")
@@ -122,12 +124,16 @@ def survey(config: Config, policy: Policy, stream: str, choice: Choice, *, from_
     """Read all letters that were not replayed yet, and write nothing.
 
     Raises:
+        UsageError: A partition is chosen that the source does not have.
         RefusedError: It is not known what was replayed already.
         KafkaFault: A topic or the group cannot be read.
     """
     properties = config.kafka.client_properties()
     admin = Admin(properties, _CLIENT_ID)
     source = policy.streams[stream].source.topic
+    described = admin.describe_topic(source)
+    if choice.partition is not None and choice.partition >= described.partitions:
+        raise unknown_partition(described, choice.partition)
     topic, group = dead_letter_topic(config, source), replay_group(group_of(config, stream))
     numbers = range(admin.describe_topic(topic).partitions)
     committed = _committed(admin, group, topic, numbers)
@@ -140,7 +146,9 @@ def survey(config: Config, policy: Policy, stream: str, choice: Choice, *, from_
     found = Survey(topic, group, starts, ends)
     found.expired = sum(lows[number] - offset for number, offset in committed.items() if lows[number] > offset)
     desk = Desk(policy, stream, choice)
-    source_lows = admin.low_watermarks(source, range(admin.describe_topic(source).partitions))
+    # Anybody who may write letters can name any place, so that one before the beginning is not the only kind of gone.
+    sources = range(described.partitions)
+    source_lows, source_ends = admin.low_watermarks(source, sources), admin.high_watermarks(source, sources)
     now_ms = time.time_ns() // 1_000_000
     for message in read_until(properties, topic, {number: (starts[number], stable[number]) for number in numbers}):
         if not committed and not from_beginning and message.timestamp()[1] < now_ms - _FORGETS_AFTER_MS:
@@ -154,8 +162,8 @@ def survey(config: Config, policy: Policy, stream: str, choice: Choice, *, from_
         kinds = found.chosen if sorted_.lot is Lot.CHOSEN else found.kept
         kinds[LetterKind(sorted_.audience, letter.reason, letter.schema_id)] += 1
         if sorted_.lot is Lot.CHOSEN:
-            low = source_lows.get(letter.source_partition)
-            found.note(letter, present=low is not None and letter.source_offset >= low)
+            low, end = (places.get(letter.source_partition, 0) for places in (source_lows, source_ends))
+            found.note(letter, present=low <= letter.source_offset < end)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from tokenweir.errors import FileFormatError, Finding, FindingsError, RegistryEr
 from tokenweir.runtime.gateway import keyset_path
 from tokenweir.runtime.sources import key_domains, known_schemas, open_registry, read_text
 from tokenweir.runtime.topics import dead_letter_topic
+from tokenweir.validation import suggest
 
 NOTHING_NAMED: Final = "name a configuration (--config) or a policy (--policy), or set TOKENWEIR__… variables"
 
@@ -52,8 +53,9 @@ class Workspace:
         if name is None and len(known) == 1:
             return known[0]
         if name not in known:
-            said = "name one" if name is None else f"there is no stream '{name}'"
-            raise UsageError(f"{said}: the policy has {', '.join(known)}")
+            if name is None:
+                raise UsageError(f"name one: the policy has {', '.join(known)}")
+            raise unknown_stream(name, known)
         return name
 
     def registry(self) -> Registry:
@@ -172,6 +174,12 @@ def open_workspace(*, config_path: Path | None, policy_path: Path | None, enviro
     path = shown(path)
     loaded, warnings = load_and_check(read_text(path), str(path))
     return Workspace(loaded, path.parent, config, list(warnings))
+
+
+def unknown_stream(name: str, known: Collection[str]) -> UsageError:
+    """Return the error that a stream does not exist, with the one that may be meant and all that there are."""
+    meant = suggest(name, known)
+    return UsageError(f"there is no stream '{name}'{meant and f' ({meant})'}: the policy has {', '.join(known)}")
 
 
 def shown(path: Path) -> Path:

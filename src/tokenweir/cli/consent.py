@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from tokenweir.cli import enforcement, verbs
-from tokenweir.cli.console import out, out_json, table, talk
+from tokenweir.cli.asking import have_typed
+from tokenweir.cli.console import harmless, out, out_json, table, talk
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, YesOption
 from tokenweir.cli.subjects import (
     SourceOption,
@@ -19,10 +20,13 @@ from tokenweir.cli.subjects import (
     key_of,
     key_text,
     open_policy,
+    plain_blocks,
     plain_state,
     shown_time,
+    tell_blocks,
+    tell_misplaced,
 )
-from tokenweir.errors import InvalidValueError, RefusedError, UsageError
+from tokenweir.errors import InvalidValueError, UsageError
 
 if TYPE_CHECKING:
     from tokenweir.app.consentwriter import Answered
@@ -89,7 +93,8 @@ def set_(
     and acknowledged by all its replicas before this ends; a gateway applies it within a moment.
     """
     from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import; --help does not need it.
-    from tokenweir.app.consentwriter import Change, ConsentTopic, decisions_of  # noqa: PLC0415 - slow to import.
+    from tokenweir.app.consentarguments import decisions_of  # noqa: PLC0415 - as above.
+    from tokenweir.app.consentwriter import Change, ConsentTopic  # noqa: PLC0415 - as above.
 
     found, loaded = open_policy(config)
     policy = loaded.policy
@@ -104,9 +109,10 @@ def set_(
         topic = ConsentTopic(found)
     try:
         with cluster_faults(found):
-            state, place = topic.change(key, change, now_ms)
+            written = topic.change(key, change, now_ms, _progress("records read"))
     except InvalidValueError as error:
         raise UsageError(f"this would not be a valid state: {error}") from None
+    place = written.place
     if format_ is Format.JSON:
         out_json(
             {
@@ -114,11 +120,15 @@ def set_(
                 "topic": topic.name,
                 "partition": place.partition,
                 "offset": place.offset,
-                "state": plain_state(state),
+                "state": plain_state(written.state),
+                "misplaced_in": list(written.misplaced),
+                **plain_blocks(written.blocks),
             }
         )
-        return
-    out(f"{key_text(key)}: written to {topic.name}, partition {place.partition}, offset {place.offset}")
+    else:
+        out(f"{key_text(key)}: written to {topic.name}, partition {place.partition}, offset {place.offset}")
+    tell_misplaced(written.misplaced)
+    tell_blocks(written.blocks)
 
 
 def get(
@@ -134,13 +144,20 @@ def get(
     """
     from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.app.consentwriter import ConsentTopic, answers  # noqa: PLC0415 - slow to import.
-    from tokenweir.core.consent import DENIED, UNKNOWN, SubjectConsent  # noqa: PLC0415 - as above.
+    from tokenweir.core.consent import (  # noqa: PLC0415 - as above.
+        DENIED,
+        UNKNOWN,
+        SubjectConsent,
+        misplaced_partitions,
+    )
+    from tokenweir.runtime.blocks import Blocks  # noqa: PLC0415 - as above.
 
     settings, loaded = open_policy(config)
     policy = loaded.policy
     key = key_of(subject, source, policy)
     with cluster_faults(settings):
         topic = ConsentTopic(settings)
+    blocks, misplaced = Blocks(), list[int]()
     if key.source:
         with cluster_faults(settings):
             state = topic.state(key)
@@ -149,14 +166,17 @@ def get(
         with cluster_faults(settings):
             found = topic.read(lambda other: other == key.subject, on_progress=_progress("records read"))
         consent = found.subjects.get(key.subject, UNKNOWN)
-        if found.unreadable:
-            talk("the topic holds keys that cannot be read: until they are acknowledged, every subject is denied")
+        blocks, misplaced = found.blocks, misplaced_partitions(consent)
+        if blocks.offsets:
             consent = DENIED
     found_answers = answers(consent, policy, time.time_ns() // 1_000_000)
     if format_ is Format.JSON:
-        out_json(_plain_answer(key, consent, found_answers))
-        return
-    _show_answer(consent, found_answers, policy)
+        plain = _plain_answer(key, consent, found_answers)
+        out_json(plain if key.source else {**plain, "misplaced_in": misplaced, **plain_blocks(blocks)})
+    else:
+        _show_answer(consent, found_answers, policy)
+    tell_misplaced(misplaced)
+    tell_blocks(blocks)
 
 
 def import_(
@@ -182,14 +202,18 @@ def import_(
     with cluster_faults(settings):
         topic = ConsentTopic(settings)
     if forgotten and not yes:
-        _ask(f"{_counted(forgotten, 'state')} will be forgotten", topic.name, file)
+        warning = f"{_counted(forgotten, 'state')} will be forgotten, which cannot be taken back"
+        have_typed("topic", topic.name, warning=warning, stdin_is_taken=file == "-")
     with cluster_faults(settings):
         written = topic.import_states(states.values(), _progress("records written"))
+    replaced = lines - len(states)
     if format_ is Format.JSON:
-        out_json({"topic": topic.name, "lines": lines, "written": written, "forgotten": forgotten})
+        plain = {"topic": topic.name, "lines": lines, "replaced": replaced, "written": written, "forgotten": forgotten}
+        out_json(plain)
         return
+    repeats = f" ({_counted(replaced, 'line')} replaced by a later one for the same key)" if replaced else ""
     forgets = f", {_counted(forgotten, 'tombstone')} among them" if forgotten else ""
-    out(f"{_counted(lines, 'line')} read, {_counted(written, 'record')} written to {topic.name}{forgets}")
+    out(f"{_counted(lines, 'line')} read{repeats}, {_counted(written, 'record')} written to {topic.name}{forgets}")
 
 
 def acknowledge(
@@ -217,7 +241,8 @@ def acknowledge(
     if not found.accepted:
         talk(f"no record with an unreadable key is there any more, at offset {offset} or before it")
     if not yes:
-        _ask(f"whatever {accepted} of partition {partition} meant is given up", found.topic, "")
+        warning = f"whatever {accepted} of partition {partition} meant is given up, which cannot be taken back"
+        have_typed("topic", found.topic, warning=warning)
     acknowledgement.accept(settings, found)
     if format_ is Format.JSON:
         out_json(
@@ -273,15 +298,6 @@ def _text_of(file: str) -> str:
         raise FileFormatError("-: not UTF-8") from None
 
 
-def _ask(warning: str, name: str, file: str) -> None:
-    """Have a name typed before something that cannot be taken back."""
-    if file == "-" or not sys.stdin.isatty():
-        raise RefusedError(f"{warning}, which cannot be taken back: say --yes")
-    talk(f"{warning}, which cannot be taken back", style="yellow")
-    if typer.prompt(f"type the name of the topic ({name}) to go on", err=True) != name:
-        raise RefusedError("another name was typed; nothing was written")
-
-
 def _progress(what: str) -> Callable[[int], None]:
     """Return what shows a growing number, on a terminal only."""
     if not sys.stderr.isatty():
@@ -322,7 +338,7 @@ def _show_answer(consent: SubjectConsent, found: list[Answered], policy: Policy)
         talk("the consent topic says nothing of this subject")
     for source, state in sorted(consent.states.items()):
         if state.jurisdiction is not None:
-            out(f"jurisdiction: {state.jurisdiction}, says {source or 'the bare key'}")
+            out(f"jurisdiction: {harmless(state.jurisdiction)}, says {harmless(source) or 'the bare key'}")
     if consent.minor:
         out("minor: yes")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 import typer
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 #: The width of what is laid out for people but goes into a pipe.
 PIPE_WIDTH: Final = 100
+
+#: Controls, and what has no shape of its own but changes how text around it is shown, such as the order of writing.
+_STEERING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 _GAP: Final = "  "
 
@@ -33,11 +37,31 @@ def out(text: str = "") -> None:
 
 def out_json(value: object) -> None:
     """Print one JSON document on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(
+        _spelled_out(json.dumps(value, indent=2, ensure_ascii=False), "\n", lambda steering: json.dumps(steering)[1:-1])
+    )
+
+
+def harmless(text: str, kept: str = "") -> str:
+    """Return text with every character spelled out that steers a terminal, but for those to keep.
+
+    Names of group members, notices and evidence of consent, and metadata of offsets are what somebody else wrote.
+    """
+    return _spelled_out(text, kept, lambda steering: steering.encode("unicode_escape").decode())
+
+
+def _spelled_out(text: str, kept: str, spell: Callable[[str], str]) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        spell(character) if unicodedata.category(character) in _STEERING and character not in kept else character
+        for character in text
+    )
 
 
 def talk(text: str = "", *, style: str = "") -> None:
     """Say something to the person at the keyboard: on standard error, in colour only on a terminal."""
+    text = harmless(text, "\n\t")
     if not style or not sys.stderr.isatty():
         print(text, file=sys.stderr)
     else:
@@ -103,7 +127,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, styles: Sequ
     On a terminal in which names would be broken each row is a block of lines. ``styles`` are rich styles of the
     columns, for a terminal.
     """
-    rows = list(rows)
+    rows = [[harmless(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         lines = aligned([columns, *rows])
     elif widths := fitting_widths(columns, rows, console(sys.stdout).width):

@@ -16,8 +16,10 @@ from tokenweir.cli.subjects import (
     key_of,
     key_text,
     open_policy,
+    plain_blocks,
     plain_state,
     shown_time,
+    tell_blocks,
 )
 from tokenweir.errors import UsageError
 
@@ -257,6 +259,10 @@ def _show_positions(positions: Positions) -> None:
     for group in positions.groups:
         if group.exists and group.fault is None and not group.members and not group.replay:
             talk(f"group {group.group} has no members: it is not running", style="yellow")
+    if positions.blocks.gateway_heard:
+        tell_blocks(positions.blocks)
+    else:
+        talk("whether unreadable keys deny every subject is not known here: ask where the gateway runs")
 
 
 def _said_of(group: GroupReading) -> str:
@@ -338,6 +344,8 @@ def _plain_positions(positions: Positions) -> dict[str, object]:
         "topic_id": positions.topic_id,
         "ends": {str(number): end for number, end in sorted(positions.ends.items())},
         "read_at": _instant(positions.read_at_ms),
+        **plain_blocks(positions.blocks),
+        "unreadable_keys_known": positions.blocks.gateway_heard,
         "groups": [
             {
                 "group": group.group,

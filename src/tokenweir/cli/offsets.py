@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from tokenweir.cli import verbs
+from tokenweir.cli.asking import have_typed
 from tokenweir.cli.console import out_json, table, talk
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, YesOption
 from tokenweir.cli.subjects import open_policy
-from tokenweir.errors import RefusedError, UsageError
+from tokenweir.errors import UsageError
 
 if TYPE_CHECKING:
-    from tokenweir.app.offsets import Change, Move, Row, StreamOffsets
+    from tokenweir.app.offsetplan import Change, Move
+    from tokenweir.app.offsets import Row, StreamOffsets
 
 _REFUSED: Final = 3
 _DIGEST_CHARACTERS: Final = 12
@@ -55,11 +56,12 @@ def show(
     """
     from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.app.offsets import OffsetTool  # noqa: PLC0415 - as above.
+    from tokenweir.app.workspace import unknown_stream  # noqa: PLC0415 - as above.
 
     found, loaded = open_policy(config)
     streams = list(loaded.policy.streams)
     if stream is not None and stream not in streams:
-        raise UsageError(f"there is no stream '{stream}': the policy has {', '.join(streams)}")
+        raise unknown_stream(stream, streams)
     with cluster_faults(found):
         shown = OffsetTool(found, loaded).show(streams if stream is None else [stream])
     if format_ is Format.JSON:
@@ -93,43 +95,36 @@ def set_(
     """Set where a stream goes on, while its gateway is down.
 
     What it would skip or process again is shown first. Offsets are written in one request, with the consent position
-    of now, so that the next worker waits until it has applied all consent that there is. Exit codes: 0 done, 2 wrong
-    usage, or nobody to ask and no --yes, 3 refused: the group has members or undecided transactions, or another name
-    was typed.
+    of now, so that the next worker waits until it has applied all consent that there is. Everything is read again
+    directly before that: if a gateway has run since it was shown, nothing is written. Exit codes: 0 done, 2 wrong
+    usage, or nobody to ask and no --yes, 3 refused: the group has members or undecided transactions, something else
+    uses the state directory, what was shown is no longer so, or another name was typed.
     """
     from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import; --help does not need it.
-    from tokenweir.app.offsets import OffsetTool, target_of  # noqa: PLC0415 - as above.
+    from tokenweir.app.offsetplan import target_of  # noqa: PLC0415 - as above.
+    from tokenweir.app.offsets import OffsetTool  # noqa: PLC0415 - as above.
+    from tokenweir.app.workspace import unknown_stream  # noqa: PLC0415 - as above.
 
     target = target_of(to)
-    if bool(partitions) == all_:
+    if partitions and all_:
+        raise UsageError("partitions and --all exclude each other: name some, or say --all")
+    if not partitions and not all_:
         raise UsageError("name partitions, or say --all")
     found, loaded = open_policy(config)
     if stream not in loaded.policy.streams:
-        raise UsageError(f"there is no stream '{stream}': the policy has {', '.join(loaded.policy.streams)}")
+        raise unknown_stream(stream, loaded.policy.streams)
     tool = OffsetTool(found, loaded)
     with cluster_faults(found):
         change = tool.plan(stream, None if all_ else set(partitions or ()), target)
     _show_change(change)
     if not yes:
-        _ask(stream)
+        have_typed("stream", stream)
     with cluster_faults(found):
-        tool.carry_out(change)
+        change = tool.carry_out(change)
     if format_ is Format.JSON:
         out_json(_plain_change(change))
     else:
         talk(f"set and read back: {len(change.moves)} of group {change.group}", style="green")
-
-
-def _ask(stream: str) -> None:
-    """Have the stream's name typed before records are skipped or doubled."""
-    if not _can_ask():
-        raise UsageError("nothing was written: there is no terminal to ask at; say --yes")
-    if typer.prompt(f"type the name of the stream ({stream}) to go on", err=True) != stream:
-        raise RefusedError("another name was typed; nothing was written")
-
-
-def _can_ask() -> bool:
-    return sys.stdin.isatty()
 
 
 # As text.

@@ -12,6 +12,7 @@ import typer
 from tokenweir.cli import verbs
 from tokenweir.cli.console import out, out_json, talk
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, config_path
+from tokenweir.cli.subjects import tell_blocks
 from tokenweir.words import counted
 
 if TYPE_CHECKING:
@@ -75,13 +76,12 @@ def _explain(previews: Preview, stream: str, shown: int) -> None:
         talk("keys: there is no keyset, so the tokens are of this run only ('tokenweir keys init' makes one)")
     if previews.consent_missing:
         talk(f"consent: {previews.consent_missing}, so every decision is unknown")
-    elif previews.unreadable:
-        talk("consent: the topic holds keys that cannot be read, so every subject is denied")
     else:
         talk(
             f"consent: {counted(previews.consent_records or 0, 'record')} read, "
             f"with decisions of {counted(previews.consent_subjects, 'subject')} of these"
         )
+        tell_blocks(previews.blocks)
 
 
 def _show(record: Previewed) -> None:

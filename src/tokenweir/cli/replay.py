@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from tokenweir.cli import verbs
+from tokenweir.cli.asking import have_typed
 from tokenweir.cli.console import out, out_json, table, talk
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, YesOption, config_path
 from tokenweir.cli.subjects import shown_time
-from tokenweir.errors import RefusedError
+from tokenweir.words import counted
 
 if TYPE_CHECKING:
     from tokenweir.app.replay import Survey
@@ -75,7 +76,7 @@ def replay(
     and goes to the output that the letter names: sanitized, withheld, or as a new letter if it is rejected again.
     Letters that are not chosen stand at the end of the dead-letter topic again. Each letter counts exactly once,
     whatever crashes; interrupt it at any time, and start it again to go on. Exit codes: 0 done, 1 it could not go on,
-    3 refused, 130 interrupted.
+    2 wrong usage, or nobody to ask and no --yes, 3 refused, 130 interrupted.
     """
     from tokenweir.app.cluster import cluster_faults, open_cluster  # noqa: PLC0415 - slow; --help does not need it.
     from tokenweir.app.replay import choice_of, new_replay, survey  # noqa: PLC0415 - as above.
@@ -99,8 +100,9 @@ def replay(
         _show_survey(stream, found, format_)
         return
     if not found.chosen:
-        talk(f"{found.topic} has no letters to replay")
-        _show_counts(stream, Counter(), found.topic, "done", 0, format_)
+        talk(_nothing_chosen(stream, found))
+        if format_ is Format.JSON:
+            _show_counts(stream, Counter(), found.topic, "done", 0, format_)
         return
     if not yes:
         _ask(stream, found, limit)
@@ -111,15 +113,19 @@ def replay(
     _end(stream, outcome)
 
 
+def _nothing_chosen(stream: str, found: Survey) -> str:
+    """Say why there is nothing to do: there are no letters, or all of them stay."""
+    number = found.kept.total()
+    if not number:
+        return f"{found.topic} has no letters of '{stream}' to replay"
+    return f"none of {counted(number, 'letter')} of '{stream}' in {found.topic} match{'es' if number == 1 else ''}"
+
+
 def _ask(stream: str, found: Survey, limit: int | None) -> None:
     """Have the name of the stream typed before anything is published."""
     number = found.chosen.total() if limit is None else min(limit, found.chosen.total())
     warning = f"{number:,} letters of {found.topic} will be replayed, and what is published cannot be taken back"
-    if not sys.stdin.isatty():
-        raise RefusedError(f"{warning}: say --yes")
-    talk(warning, style="yellow")
-    if typer.prompt(f"type the name of the stream ({stream}) to go on", err=True) != stream:
-        raise RefusedError("another name was typed; nothing was published")
+    have_typed("stream", stream, warning=warning, undone="nothing was published")
 
 
 def _run(begun: Replay) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tokenweir.core.consent import ConsentKey, SourceState
     from tokenweir.core.policy.loader import LoadedPolicy
     from tokenweir.core.policy.models import Policy
+    from tokenweir.runtime.blocks import Blocks
 
 SubjectArgument = Annotated[
     str, typer.Argument(metavar="SUBJECT", help="type:id, or type:id#source. Other characters are percent-encoded.")
@@ -40,7 +42,7 @@ def key_of(text: str, source: str, policy: Policy) -> ConsentKey:
     Raises:
         UsageError: They cannot be read, or contradict each other.
     """
-    from tokenweir.app.consentwriter import subject_of  # noqa: PLC0415 - as above.
+    from tokenweir.app.consentarguments import subject_of  # noqa: PLC0415 - as above.
     from tokenweir.core.consent import ConsentKey, ConsentKeyError, format_key  # noqa: PLC0415 - as above.
 
     key, changed = subject_of(text, policy)
@@ -61,11 +63,50 @@ def key_text(key: ConsentKey) -> str:
     return f"{key.subject.canonical}#{key.source}" if key.source else key.subject.canonical
 
 
+def tell_blocks(blocks: Blocks) -> None:
+    """Say that every subject is denied, if it is so, and what a person can do about it."""
+    if not blocks.offsets:
+        return
+    talk(
+        "the consent topic holds keys that cannot be read: until they are acknowledged, every subject is denied. Write "
+        "what they meant under keys that can be read, if anybody knows; then, where the gateway runs:",
+        style="yellow",
+    )
+    for command in blocks.commands:
+        talk(f"  {command}", style="yellow")
+    if not blocks.acknowledgements_read:
+        talk("acknowledgements of this machine's gateway are not counted: its state directory cannot be read")
+
+
+def tell_misplaced(partitions: Sequence[int]) -> None:
+    """Say that a subject is denied by records whose keys do not belong where they are, if it is so."""
+    for partition in partitions:
+        talk(
+            f"the subject stays denied: a record in partition {partition} of the consent topic has its key in a "
+            "partition or spelling that is not the right one, and which is newer cannot be told. Write a tombstone "
+            f"(null value) with that very key to partition {partition}, once its decision stands under the right key",
+            style="yellow",
+        )
+
+
+def plain_blocks(blocks: Blocks) -> dict[str, object]:
+    """Return as JSON what denies every subject."""
+    return {
+        "unreadable_keys": {str(partition): offset for partition, offset in sorted(blocks.offsets.items())},
+        "acknowledgements_counted": blocks.acknowledgements_read,
+    }
+
+
 def shown_time(time_ms: int | None) -> str:
-    """Return a time as RFC 3339, "" where there is none."""
+    """Return a time as RFC 3339, "" where there is none; one that no calendar has, as producers may write, as it is."""
     from tokenweir.core.timestamps import format_date_time  # noqa: PLC0415 - as above.
 
-    return "" if time_ms is None else format_date_time(time_ms)
+    if time_ms is None:
+        return ""
+    try:
+        return format_date_time(time_ms)
+    except (ValueError, OverflowError):
+        return f"{time_ms} ms since 1970"
 
 
 def plain_state(state: SourceState) -> dict[str, object]:

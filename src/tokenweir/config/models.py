@@ -129,7 +129,7 @@ class RegistrySection(Section):
         if self.url is not None and "@" in urlsplit(self.url).netloc:
             raise ValueError("`url` holds no user and password; use `username` and `password_file`")
         if (self.username is None) != (self.password is None):
-            raise ValueError("`username` goes with a password, and a password with `username`")
+            raise ValueError("`username` goes with `password` or `password_file`, and these go with `username`")
         return self
 
 

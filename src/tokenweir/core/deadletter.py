@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -32,6 +33,10 @@ SCHEMA: Final = json.dumps(
     },
     indent=2,
 )
+
+#: What a letter's reason must look like to be repeated; no reason of any version looks otherwise.
+_REASON: Final = re.compile(r"[a-z0-9_]{1,40}")
+UNKNOWN: Final = "(unknown)"
 
 _WRITE: Final = avro_codec.writer(avro.parse(SCHEMA))
 _READ: Final = avro_codec.reader(avro.parse(SCHEMA))
@@ -72,7 +77,11 @@ class DeadLetter:
 
 
 class ReadLetter(NamedTuple):
-    """A dead letter as it was read: any version may have written it, so that its reason can be a word that is new."""
+    """A dead letter as it was read.
+
+    Any version may have written it, so that its reason can be a word that is new. Anybody else may have, too: the
+    reason is :data:`UNKNOWN` unless it is a word, and every other text is only compared and never shown.
+    """
 
     source_topic: str
     source_partition: int
@@ -94,4 +103,5 @@ def read(value: bytes) -> ReadLetter:
         DecodeError: It is none.
     """
     _schema_id, datum = wire.unframe(value)
-    return ReadLetter(*_READ(datum))
+    letter = ReadLetter(*_READ(datum))
+    return letter if _REASON.fullmatch(letter.reason) else letter._replace(reason=UNKNOWN)

@@ -6,8 +6,8 @@ learns from it how much consent was applied when its last record was decided, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 PREFIX: Final = "tw1"
@@ -76,3 +76,11 @@ class ConsentPosition:
     def covers(self, required: Mapping[int, int]) -> bool:
         """Return whether this position is at or past ``required`` in every component."""
         return all(self.offsets.get(partition, 0) >= offset for partition, offset in required.items())
+
+    def at_least(self, others: Iterable[ConsentPosition | None]) -> ConsentPosition:
+        """Return this position, but nowhere lower than others of the same incarnation of the consent topic."""
+        offsets = dict(self.offsets)
+        for other in others:
+            if other is not None and other.topic_id == self.topic_id:
+                offsets |= {number: max(offset, other.offsets.get(number, 0)) for number, offset in offsets.items()}
+        return replace(self, offsets=offsets)

@@ -5,7 +5,6 @@ Like the supervisor of a gateway it holds no Kafka client and sees no record.
 
 from __future__ import annotations
 
-import fcntl
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from typing import IO, Final
 from tokenweir.adapters.consentstore import boot_id
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.config.models import LoggingSection
-from tokenweir.errors import RefusedError
 from tokenweir.runtime.casualties import Casualties, Verdict
 from tokenweir.runtime.children import ChildSpec
 from tokenweir.runtime.endings import ExitCode
@@ -24,6 +22,7 @@ from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.replaychild import SLOT, ReplayOrder, suspects_name
 from tokenweir.runtime.replayledger import Account, chosen
 from tokenweir.runtime.replayletters import Counts
+from tokenweir.runtime.statelock import is_passing, open_lock, try_lock
 from tokenweir.runtime.status import Sign
 from tokenweir.runtime.tendedprocess import TendedProcess
 from tokenweir.telemetry.events import Event
@@ -32,9 +31,6 @@ from tokenweir.telemetry.logs import log
 _POLL_SECONDS: Final = 0.1
 #: A gateway that restarts has restored its consent long before this.
 _NO_CONSENT_SECONDS: Final = 60.0
-#: What stands in the lock file once a replay holds it. It stays there when the replay ends, so that another one that
-#: waits knows that the lock is to be had; a gateway empties the file.
-_MARK: Final = "replay"
 
 
 class End(Enum):
@@ -185,11 +181,7 @@ class _Consent:
         Raises:
             RefusedError: if the state directory cannot be used.
         """
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = (self._directory / "lock").open("a+")
-        except OSError as error:
-            raise RefusedError(f"{self._directory}: the state directory cannot be used ({error.strerror})") from None
+        self._lock = open_lock(self._directory)
         self._take(self._lock)
 
     def tend(self) -> End | None:
@@ -198,8 +190,8 @@ class _Consent:
             self._applier.tend()
             refused = self._applier.poll() == ExitCode.REFUSED
             return End.REFUSED if refused else End.FAILED if self._applier.failed else None
-        if self._lock is not None and _is_replays(self._lock):
-            # It is another replay of this or another stream that has the lock, and it ends some time.
+        if self._lock is not None and is_passing(self._lock):
+            # It is another replay, or 'offsets set', that has the lock, and it ends some time.
             self._take(self._lock)
         now = time.monotonic()
         if self._freshness.staleness_seconds(time.monotonic_ns()) <= self._max_staleness_seconds:
@@ -213,18 +205,6 @@ class _Consent:
             self._lock.close()
 
     def _take(self, lock: IO[str]) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        self._is_ours = True
-        lock.truncate(0)
-        lock.write(_MARK)
-        lock.flush()
-        self._applier.start()
-
-
-def _is_replays(lock: IO[str]) -> bool:
-    """Whether a replay held the lock last, and no gateway."""
-    lock.seek(0)
-    return lock.read() == _MARK
+        if try_lock(lock, passing=True):
+            self._is_ours = True
+            self._applier.start()

@@ -42,7 +42,7 @@ def offset_checks(
         yield Check(name, ok=False, message="may not be used", remedy=f"grant {permission} to the gateway's principal")
         return
     start = gateway.config.gateway.start
-    if all(place.state is OffsetState.NEW for place in found):
+    if _never_began(found):
         begins = f"none yet; the group begins at the {start} record of each partition"
         yield _refused_start(group, stream) if start == "refuse" else Check(name, ok=True, message=begins)
         return
@@ -112,21 +112,30 @@ def set_starts(gateway: Gateway, admin: Admin, loaded: LoadedPolicy, stream: str
 def _set_starts(gateway: Gateway, admin: Admin, loaded: LoadedPolicy, stream: str) -> None:
     source = admin.describe_topic(loaded.policy.streams[stream].source.topic)
     group = gateway.group(stream)
-    found = read_offsets(admin, group, source)
-    if any(place.state is not OffsetState.NEW for place in found):
-        return
     start = gateway.config.gateway.start
+    if not _never_began(read_offsets(admin, group, source)):
+        return
     if start == "refuse":
         raise PreflightError([str(_refused_start(group, stream))])
     metadata = consent_now(
         gateway.config.consent.topic, admin, loaded, Source(source.topic_id, source.partitions)
     ).encode()
+    # Kafka has no request that sets offsets only if there are none, so that another instance that starts, commits and
+    # leaves the group between this read and the write would have its records processed again. Nothing but one answer
+    # may therefore lie between the two; while that instance is a member, the broker refuses the write.
+    found = read_offsets(admin, group, source)
+    if not _never_began(found):
+        return
     offsets = {place.partition: place.low if start == "earliest" else place.high for place in found}
     try:
         admin.set_committed(group, source.name, {number: (offset, metadata) for number, offset in offsets.items()})
     except KafkaFault:
         if not admin.groups(group).get(group, False):
             raise
+
+
+def _never_began(found: Sequence[PartitionOffset]) -> bool:
+    return all(place.state is OffsetState.NEW for place in found)
 
 
 def consent_now(topic: str, admin: Admin, loaded: LoadedPolicy, source: Source) -> ConsentPosition:

@@ -74,6 +74,7 @@ EVENT_AGE: Final = "tokenweir_event_age_seconds"
 CONSUMER_LAG: Final = "tokenweir_consumer_lag_records"
 CONSENT_STALENESS: Final = "tokenweir_consent_staleness_seconds"
 CONSENT_POSITION: Final = "tokenweir_consent_position"
+CONSENT_UNREADABLE_KEYS: Final = "tokenweir_consent_unreadable_keys"
 KEY_EPOCH_AGE: Final = "tokenweir_key_epoch_age_seconds"
 REGISTRY_ERRORS: Final = "tokenweir_registry_errors_total"
 WORKER_RESTARTS: Final = "tokenweir_worker_restarts_total"
@@ -135,6 +136,12 @@ METRICS: Final[dict[str, Metric]] = {
         Metric(CONSUMER_LAG, "gauge", "Records of the source that are not committed yet.", ("stream", "partition")),
         Metric(CONSENT_STALENESS, "gauge", "Age of the stalest partition of the consent state."),
         Metric(CONSENT_POSITION, "gauge", "Next offset of the consent topic to apply.", ("partition",)),
+        Metric(
+            CONSENT_UNREADABLE_KEYS,
+            "gauge",
+            "1 while a consent partition has an unreadable key that nobody acknowledged: every subject is denied.",
+            ("partition",),
+        ),
         Metric(KEY_EPOCH_AGE, "gauge", "Age of the key epoch that new tokens are made with."),
         Metric(
             REGISTRY_ERRORS,
@@ -209,7 +216,12 @@ def lag_series(stream: str, partitions: Iterable[int]) -> list[Series]:
 
 def applier_series(partitions: Iterable[int]) -> list[Series]:
     """Return the series that the consent applier counts for the partitions of the consent topic."""
-    return [*series_of(CONSENT_STALENESS), *series_of(CONSENT_POSITION, map(str, partitions))]
+    numbers = [str(partition) for partition in partitions]
+    return [
+        *series_of(CONSENT_STALENESS),
+        *series_of(CONSENT_POSITION, numbers),
+        *series_of(CONSENT_UNREADABLE_KEYS, numbers),
+    ]
 
 
 def supervisor_series(

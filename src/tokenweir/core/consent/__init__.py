@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenweir.core.consent.changes import Applied, Changes, ConsentRecord
+from tokenweir.core.consent.changes import Applied, Changes, ConsentRecord, misplaced_partitions
 from tokenweir.core.consent.decide import Answer, PurposeRule, Verdict, answer, passing
 from tokenweir.core.consent.states import (
     DENIED,
@@ -50,6 +50,7 @@ __all__ = [
     "encode",
     "format_key",
     "merge",
+    "misplaced_partitions",
     "parse_key",
     "parse_value",
     "passing",

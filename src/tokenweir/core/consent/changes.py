@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tokenweir.core.consent.states import EVERY_PURPOSE, UNDECODABLE, SourceState
+from tokenweir.core.consent.states import EVERY_PURPOSE, UNDECODABLE, SourceState, SubjectConsent
 from tokenweir.core.consent.topic import ConsentKeyError, parse_key, parse_value
 from tokenweir.core.subjects import Subject, partition_of
 
@@ -108,6 +108,11 @@ class Changes:
         if state is not None and self._purposes is not None:
             self._unknown_purposes += _unknown(state, self._purposes)
         self.by_subject.setdefault(key.subject, {})[source] = state
+
+
+def misplaced_partitions(consent: SubjectConsent) -> list[int]:
+    """Return the consent partitions in which a record denies this subject because its key does not belong there."""
+    return sorted({int(source.split("!")[1]) for source in consent.states if source.startswith("!")})
 
 
 def _unknown(state: SourceState, purposes: frozenset[str]) -> int:
