@@ -21,6 +21,7 @@ from tests.support.worlds import NEXT_SCHEMA, RunningGateway, World, until
 from tokenweir.adapters.consumer import GroupConsumer, Partition
 from tokenweir.adapters.producer import OffsetToCommit, TransactionalProducer
 from tokenweir.adapters.recordreader import RecordReader
+from tokenweir.core import avro, avro_codec, deadletter, wire
 from tokenweir.core.outcome import Reason
 from tokenweir.runtime.position import ConsentPosition
 
@@ -296,6 +297,43 @@ def test_a_record_is_gone_only_where_it_is(make: Make, kafka: Broker) -> None:
     assert sorted(found) == [(0, 100), (0, 101), (0, 700), (0, 1_300), (0, 1_499)]
     assert all(message.offset() == offset for (_, offset), message in found.items())
     assert sorted(again) == [(0, 100)]
+
+
+@pytest.mark.integration
+def test_letters_that_no_gateway_wrote_are_counted_and_harm_nobody(make: Make) -> None:
+    """Whoever may write to the dead-letter topic can name any place and any time, and steer no terminal by a reason."""
+    letters = make()
+    world = letters.world
+    letters.allow(1)
+    (source,) = letters.write_events([(0, 1, "once")])
+    write = avro_codec.writer(avro.parse(deadletter.SCHEMA))
+
+    def letter(partition: int, offset: int, timestamp_ms: int, reason: str = "engine_error") -> bytes:
+        coordinates = [world.source, partition, offset, timestamp_ms, 7, f"{world.source}.crm"]
+        return wire.frame(1, write([*coordinates, "treat", reason, "", "", ""]))
+
+    places = [(0, 10**15), (0, 2**62), (0, -7), (-3, 0), (2**31 - 1, 0)]
+    world.write("raw.dead-letters", b"", letter(0, source.offset, source.timestamp_ms, "\x1b]0;pwned\x07"), 0)
+    world.write("raw.dead-letters", b"", letter(0, source.offset, 2**62), 0)
+    for partition, offset in places:
+        world.write("raw.dead-letters", b"", letter(partition, offset, source.timestamp_ms), 0)
+
+    shown = world.cli("replay", "interactions", "--dry-run")
+    other = world.cli("replay", "interactions", "--partition", "1", "--yes")
+    missing = world.cli("replay", "interactions", "--partition", "77", "--yes")
+    done = world.cli("replay", "interactions", "--yes")
+
+    assert shown.returncode == 0, shown.stderr
+    assert "7 letters in" in shown.stdout
+    assert "2 source records are still there" in shown.stdout
+    assert "4611686018427387904 ms since 1970" in shown.stdout
+    assert (other.returncode, missing.returncode) == (0, 2)
+    assert f"none of 7 letters of 'interactions' in {world.source}.dead-letters match" in other.stderr
+    assert f"{world.source} has the partitions 0 to 1, and not 77" in missing.stderr
+    assert done.returncode == 0, done.stderr
+    assert ["crm", "(unknown)", "1", "0", "0", "0", "0"] in [line.split() for line in done.stdout.splitlines()]
+    assert ["crm", "engine_error", "0", "0", "0", "6", "0"] in [line.split() for line in done.stdout.splitlines()]
+    assert not {"\x1b", "\x07"} & {*shown.stdout, *shown.stderr, *done.stdout, *done.stderr}
 
 
 # Kills

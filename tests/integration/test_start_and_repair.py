@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # Public names that its typing does not list.
@@ -27,7 +28,10 @@ from tests.support.starting import (
 )
 from tests.support.worlds import RunningGateway, World, until
 
+from tokenweir.config import load_config
 from tokenweir.errors import KeysError
+from tokenweir.runtime import starts
+from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.position import ConsentPosition, Source
 
 pytestmark = pytest.mark.integration
@@ -277,6 +281,62 @@ def test_a_gateway_stops_for_lost_records_and_goes_on_after_the_repair(
     assert repaired.returncode == 0, repaired.stderr
     assert "up to 3 records were deleted before anyone read them" in repaired.stderr
     assert len(world.read("raw.crm")) == 4 + 3
+
+
+def test_a_prompt_that_waits_undoes_nothing_that_a_gateway_does_meanwhile(
+    make: Make, run: Callable[[World], RunningGateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real processes: what was shown is no longer so when it is answered; no record leaves twice."""
+    world = make()
+    world.send(1, 3, partition=0)
+    assert refusals(world) == []
+
+    def answer(*_arguments: object, **_named: object) -> str:
+        gateway = run(world)
+        gateway.allow(1, "email_marketing")
+        until(has_committed(world, 3, 0), gateway.log)
+        assert gateway.stop() == 0
+        return "interactions"
+
+    monkeypatch.setattr("tokenweir.cli.asking.can_ask", lambda: True)
+    monkeypatch.setattr("tokenweir.cli.asking.typer.prompt", answer)
+    refused = world.cli("offsets", "set", "interactions", "--all", "--to", "committed")
+    after = committed(world)
+    accepted = world.cli("offsets", "set", "interactions", "--all", "--to", "committed", "--yes")
+    world.send(1, 1, partition=0)
+    again = run(world)
+    until(has_committed(world, 4, 0), again.log)
+    pulled = world.cli("offsets", "set", "interactions", "--all", "--to", "earliest", "--yes")
+
+    assert refused.returncode == 3, refused.stderr
+    assert "partition 0: 0 -> 0: stays where it is" in refused.stderr
+    assert f"the committed offset of {world.source}-0 was 0, and is 3 now" in refused.stderr
+    assert [found.offset for found in after.values()] == [3, 0]
+    assert accepted.returncode == 0, accepted.stderr
+    assert pulled.returncode == 3
+    assert len(world.read("raw.crm")) == 4
+
+
+def test_two_instances_that_begin_a_stream_do_not_begin_it_twice(
+    make: Make, run: Callable[[World], RunningGateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The faster one has worked and left while the slower one was about to write where the stream begins."""
+    world = make()
+    world.send(1, 3, partition=0)
+    consent_now = starts.consent_now
+
+    def slow(*arguments: Any) -> ConsentPosition:  # noqa: ANN401 - whatever it takes.
+        monkeypatch.undo()
+        other = run(world)
+        until(has_committed(world, 3, 0), other.log)
+        assert other.stop() == 0
+        return consent_now(*arguments)
+
+    monkeypatch.setattr(starts, "consent_now", slow)
+    gateway = Gateway.open(load_config(world.config, {}))
+    starts.set_starts(gateway, world.admin, gateway.policy(), "interactions")
+
+    assert committed_offsets(world) == [3, 0]
 
 
 # What the gateway's principal may not do

@@ -140,10 +140,11 @@ def test_another_place_is_refused(directory: Path, partition: str, offset: str, 
 
 
 def test_without_a_terminal_it_has_to_be_said(directory: Path) -> None:
-    """Exit code 3, and nothing is written."""
+    """Exit code 2, and nothing is written."""
     code, _text, said = _run(directory, "2", "6")
-    assert (code, _accepted(directory)) == (3, {})
-    assert "whatever 3 unreadable keys of partition 2 meant is given up, which cannot be taken back: say --yes" in said
+    assert (code, _accepted(directory)) == (2, {})
+    assert "whatever 3 unreadable keys of partition 2 meant is given up, which cannot be taken back" in said
+    assert "nothing was written: there is no terminal to ask at; say --yes" in said
 
 
 def test_it_is_done_where_the_gateway_runs(directory: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +17,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from tests.support.groupclients import use_models
-from tests.support.groupmodel import BARRIER, CALLS, CONSENT, QUESTIONS, SOURCE, Cluster
-from tests.support.groupworkers import RunningWorker, barrier, violations
+from tests.support.groupmodel import BARRIER, CALLS, CONSENT, LAST_LOOKS, QUESTIONS, SOURCE, TOOL, Cluster
+from tests.support.groupworkers import RunningWorker, barrier, offset_tool, violations
 
 from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.app.offsetplan import Change, Target, Where
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.barrier import Barrier, Report, State, Withdrawal
 from tokenweir.runtime.position import ConsentPosition
@@ -39,6 +41,7 @@ class World:
     workers: list[RunningWorker] = field(default_factory=list)
     barriers: list[tuple[Withdrawal, Barrier]] = field(default_factory=list)
     enforced: dict[int, Report] = field(default_factory=dict)
+    plan: Change | None = None
     interrupts: dict[str, tuple[str, Sequence[Step]]] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
 
@@ -119,6 +122,22 @@ class World:
 
     def _reset(self) -> None:
         self.cluster.reset()
+
+    def _plan(self) -> None:
+        """Stop the gateway and look at what setting offsets would do; somebody thinks about it."""
+        self.take([("expel", 0), ("expel", 1)])
+        with suppress(KafkaFault, RefusedError):
+            self.plan = offset_tool(self.cluster, self.directory).plan("clicks", None, Target(Where.COMMITTED))
+
+    def _carry_out(self, where: str = "", between: Sequence[Step] = ()) -> None:
+        """Stop the gateway and do it, however long ago that was."""
+        if self.plan is None or TOOL in self.interrupts:
+            return
+        self.take([("expel", 0), ("expel", 1)])
+        self.interrupts[TOOL] = (where, between)
+        with suppress(KafkaFault, RefusedError):
+            offset_tool(self.cluster, self.directory).carry_out(self.plan)
+        self.interrupts.pop(TOOL, None)
 
     def _records(self) -> None:
         self.cluster.add_records()
@@ -225,6 +244,29 @@ _SCHEDULES: Final[Mapping[str, list[Step]]] = {
         ]
         for call in CALLS[:-1]
     },
+    # No record twice: the plan was made before the gateway went on.
+    "offsets are set by an old plan": [("plan",), ("records",), *_BOTH * 6, ("carry_out",)],
+    # B6: the plan was made before the withdrawal, and nothing but the consent position has moved since.
+    "offsets are set by a plan from before a withdrawal": [
+        *_BOTH * 3,
+        ("plan",),
+        *_FIRST_ALONE,
+        ("withdraw",),
+        ("apply", 0),
+        *[("turn", 0)] * 3,
+        ("look",),
+        ("carry_out",),
+        *_SECOND_ALONE,
+        ("records",),
+        ("turn", 1),
+    ],
+    **{
+        f"a gateway comes and goes at '{call}' of the last look of a plan": [
+            ("plan",),
+            ("carry_out", call, [*_BOTH * 4, ("records",), *_BOTH, ("expel", 0), ("expel", 1)]),
+        ]
+        for call in LAST_LOOKS
+    },
     # B6, 1: offsets that hang on a transaction say nothing.
     "the barrier asks while offsets are sent": [
         ("records",),
@@ -295,6 +337,7 @@ _EVENTS: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.sampled_from(["apply", "expel", "expire", "rebuild"]), _SLOTS),
     st.tuples(st.just("mark"), _SLOTS, st.sampled_from(["offsets", "records"])),
     st.sampled_from([("records",), ("look",), ("withdraw", 0), ("withdraw", 1), ("reset",)]),
+    st.sampled_from([("plan",), ("carry_out",)]),
 )
 
 
@@ -304,6 +347,7 @@ def _with_steps_between(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[Ste
         _EVENTS,
         st.tuples(st.just("turn"), _SLOTS, st.sampled_from(CALLS), between),
         st.tuples(st.just("look"), st.sampled_from(QUESTIONS), between),
+        st.tuples(st.just("carry_out"), st.sampled_from(LAST_LOOKS), between),
     )
 
 

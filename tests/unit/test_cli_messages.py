@@ -6,20 +6,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.jsonhttp import JsonClient
 from tokenweir.adapters.kafka_errors import KafkaFault, in_words
 from tokenweir.adapters.keysource import load_keyset
 from tokenweir.adapters.registry import DirectoryRegistry
-from tokenweir.app import demodata
+from tokenweir.app import consentwriter, demodata
 from tokenweir.app.consentlines import read_lines
 from tokenweir.app.files import open_source
 from tokenweir.cli import app
-from tokenweir.cli.console import blocks, fitting_widths
+from tokenweir.cli.console import blocks, fitting_widths, harmless
 from tokenweir.cli.group import VerbGroup
 from tokenweir.core.policy.check_text import load
 from tokenweir.errors import FindingsError, KeysError, PreflightError, RegistryError
@@ -193,6 +195,87 @@ def test_kafka_codes_become_words() -> None:
     assert in_words(down, "b:1") == "no broker answers at b:1 (list topics: _TRANSPORT)"
     assert in_words(missing, "b:1") == "topic raw does not exist"
     assert in_words(other, "b:1") == str(other)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("offsets", "show"),
+        ("offsets", "set", "interactions", "--all", "--to", "latest"),
+        ("consent", "status"),
+        ("consent", "get", "customer:0000000001"),
+        ("consent", "acknowledge", "0", "0"),
+        ("replay", "interactions"),
+    ],
+)
+def test_a_broker_that_is_down_comes_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    """As doctor says it; what has no remedy is said without one."""
+    faults: list[KafkaFault] = []
+
+    def ask(*_arguments: object, **_named: object) -> None:
+        raise faults[0]
+
+    monkeypatch.setattr(Admin, "_ask", ask)
+    policy = Path(__file__).parents[2] / "deploy" / "config" / "minimal-policy.yaml"
+    (tmp_path / "policy.yaml").write_text(policy.read_text())
+    config = tmp_path / "tokenweir.yaml"
+    config.write_text("version: 1\nkafka: {bootstrap_servers: 'b.invalid:1'}\n")
+    faults[:] = [KafkaFault("describe topics", "_TRANSPORT", retriable=True)]
+    down = run(*verb, "--config", str(config))
+    faults[:] = [KafkaFault("describe topics", "SASL_AUTHENTICATION_FAILED")]
+    refused = run(*verb, "--config", str(config))
+
+    assert (down.exit_code, refused.exit_code) == (3, 3)
+    assert down.stderr == (
+        "error: no broker answers at b.invalid:1 (describe topics: _TRANSPORT): "
+        "is the broker up, and kafka.bootstrap_servers right?\n"
+    )
+    assert refused.stderr == "error: describe topics: SASL_AUTHENTICATION_FAILED\n"
+
+
+def test_an_import_says_why_it_writes_fewer_records_than_it_read_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later lines win; and what comes in over standard input leaves nobody to ask, which is wrong usage."""
+    policy = Path(__file__).parents[2] / "deploy" / "config" / "minimal-policy.yaml"
+    (tmp_path / "policy.yaml").write_text(policy.read_text())
+    config = tmp_path / "tokenweir.yaml"
+    config.write_text("version: 1\nkafka: {bootstrap_servers: 'b.invalid:1'}\n")
+    topic = SimpleNamespace(name="decisions", import_states=lambda states, _progress: len(states))
+    monkeypatch.setattr(consentwriter, "ConsentTopic", lambda _config: topic)
+    line = (
+        '{{"subject":"customer:{:010}","version":1,"decided_at":"2026-01-01T00:00:00Z","decisions":{{"*":"deny"}}}}\n'
+    ).format
+
+    def imported(*arguments: str, given: str) -> Result:
+        return RUNNER.invoke(app, ["consent", "import", "-", "--config", str(config), *arguments], input=given)
+
+    once = imported(given=line(1) + line(2))
+    twice = imported(given=line(1) + line(2) + line(1))
+    as_json = imported("--format", "json", given=line(1) * 3)
+    forgets = imported(given='{"subject":"customer:0000000001","decisions":null}')
+
+    assert once.stdout == "2 lines read, 2 records written to decisions\n"
+    assert twice.stdout == (
+        "3 lines read (1 line replaced by a later one for the same key), 2 records written to decisions\n"
+    )
+    assert json.loads(as_json.stdout) == {
+        "topic": "decisions",
+        "lines": 3,
+        "replaced": 2,
+        "written": 1,
+        "forgotten": 0,
+    }
+    assert (forgets.exit_code, forgets.stdout) == (2, "")
+    assert "1 state will be forgotten, which cannot be taken back; nothing was written" in forgets.stderr
+
+
+def test_what_steers_a_terminal_is_spelled_out() -> None:
+    """Letters of every script stay; controls, and what turns the order of writing round, do not."""
+    assert harmless("Größe, 値, a b") == "Größe, 値, a b"
+    assert harmless("a\x1b[31m\x07\x9b\u202e\n\t", kept="\n") == "a\\x1b[31m\\x07\\x9b\\u202e\n\\t"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

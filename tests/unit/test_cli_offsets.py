@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from tokenweir.adapters.admin import Isolation, Member, TopicDescription
 from tokenweir.adapters.consumer import Committed
 from tokenweir.adapters.kafka_errors import KafkaFault, UnstableOffsetsError
 from tokenweir.app import offsets
-from tokenweir.app.offsets import Move, Target, Where, target_of
+from tokenweir.app.offsetplan import Move, Target, Where, target_of
 from tokenweir.cli import app
 from tokenweir.core.policy.loader import load_policy
 from tokenweir.errors import UsageError
 from tokenweir.runtime.offsets import OffsetState, PartitionOffset
 from tokenweir.runtime.position import ConsentPosition, Source
+from tokenweir.runtime.statelock import is_passing, open_lock, try_lock
 
 _POLICY = Path(__file__).parents[2] / "deploy" / "config" / "minimal-policy.yaml"
 _LOADED = load_policy(_POLICY.read_text(), str(_POLICY))
@@ -36,6 +37,10 @@ class _Cluster:
         self.committed_now: dict[int, Committed | KafkaFault] = dict.fromkeys(range(4), _committed(20))
         self.members_now: list[tuple[Member, ...]] = [()]
         self.missing = ""
+        self.ids: dict[str, str] = {}
+        self.partitions = 4
+        self.low = 10
+        self.consent = dict(_CONSENT)
         self.requests: list[dict[int, tuple[int, str]]] = []
         self.set_fault: KafkaFault | None = None
         self.takes = True
@@ -44,7 +49,8 @@ class _Cluster:
         """Return the topic."""
         if name == self.missing:
             raise KafkaFault(f"describe topic {name}", "UNKNOWN_TOPIC_OR_PART")
-        return TopicDescription(name, f"id-{name}", 4 if name == _TOPIC else 2, None)
+        partitions = self.partitions if name == _TOPIC else 2
+        return TopicDescription(name, self.ids.get(name, f"id-{name}"), partitions, None)
 
     def members(self, _group: str) -> tuple[Member, ...]:
         """Return the members; the last answer stays."""
@@ -61,14 +67,14 @@ class _Cluster:
         return {number: self.committed_now[number] for number in partitions}
 
     def low_watermarks(self, _topic: str, partitions: Iterable[int]) -> Mapping[int, int]:
-        """Return 10."""
-        return dict.fromkeys(partitions, 10)
+        """Return 10, unless records were deleted."""
+        return dict.fromkeys(partitions, self.low)
 
     def high_watermarks(
         self, topic: str, partitions: Iterable[int], _isolation: Isolation = "read_uncommitted"
     ) -> Mapping[int, int]:
         """Return 50, or the ends of the consent topic."""
-        return dict.fromkeys(partitions, 50) if topic == _TOPIC else dict(_CONSENT)
+        return dict.fromkeys(partitions, 50) if topic == _TOPIC else dict(self.consent)
 
     def offsets_at(self, _topic: str, partitions: Iterable[int], timestamp_ms: int) -> Mapping[int, int | None]:
         """Return an offset that was written a second per offset after 1970, none after the newest."""
@@ -232,7 +238,13 @@ def test_what_passes_by_itself_is_no_failure(cluster: _Cluster, config: Path) ->
     cluster.committed_now[0] = UnstableOffsetsError("read", "UNSTABLE_OFFSET_COMMIT")
     code, text, said = _run(config, "show")
     assert (code, "unstable" in text) == (0, True)
-    assert "ends by itself after 15 seconds" in said
+    assert "ends by itself after 15 seconds; if it stays, start the gateway and stop it again" in said
+    cluster.members_now = [(Member("tokenweir.s.0", "/10.0.0.1", frozenset()),)]
+    code, _text, said = _run(config, "show")
+    assert (code, "start the gateway" in said) == (0, False)
+    assert "the gateway is up" in said
+    assert "restart the instance of the gateway whose worker began it" in said
+    cluster.members_now = [()]
     cluster.committed_now = dict.fromkeys(range(4), Committed(None, ""))
     code, text, said = _run(config, "show")
     assert (code, text.count(" new ")) == (0, 4)
@@ -330,7 +342,7 @@ def test_undecided_offsets_are_not_set(cluster: _Cluster, config: Path) -> None:
 
 def test_a_gateway_that_starts_meanwhile_wins(cluster: _Cluster, config: Path) -> None:
     """The broker refuses, and it is said why."""
-    cluster.members_now = [(), (Member("tokenweir.s.0", "/10.0.0.1", frozenset()),)]
+    cluster.members_now = [(), (), (Member("tokenweir.s.0", "/10.0.0.1", frozenset()),)]
     cluster.set_fault = KafkaFault("set", "UNKNOWN_MEMBER_ID")
     code, _text, said = _run(config, "set", _STREAM, "--all", "--to", "latest", "--yes")
     assert code == 3
@@ -366,7 +378,7 @@ def test_on_a_terminal_the_name_is_typed(
     cluster: _Cluster, config: Path, monkeypatch: pytest.MonkeyPatch, typed: str, code: int
 ) -> None:
     """Any other word is a refusal."""
-    monkeypatch.setattr("tokenweir.cli.offsets._can_ask", lambda: True)
+    monkeypatch.setattr("tokenweir.cli.asking.can_ask", lambda: True)
     found, _text, said = _run(config, "set", _STREAM, "1", "--to", "latest", given=f"{typed}\n")
     assert (found, len(cluster.requests)) == (code, 1 if code == 0 else 0)
     assert f"type the name of the stream ({_STREAM})" in said
@@ -376,10 +388,11 @@ def test_on_a_terminal_the_name_is_typed(
     ("arguments", "said"),
     [
         ([_STREAM, "--to", "latest"], "name partitions, or say --all"),
-        ([_STREAM, "1", "--all", "--to", "latest"], "name partitions, or say --all"),
+        ([_STREAM, "1", "--all", "--to", "latest"], "partitions and --all exclude each other"),
         ([_STREAM, "--all"], "--to"),
         ([_STREAM, "--all", "--to", "newest"], "--to takes"),
-        (["nothing", "--all", "--to", "latest"], "there is no stream 'nothing'"),
+        (["nothing", "--all", "--to", "latest"], f"there is no stream 'nothing': the policy has {_STREAM}"),
+        ([_STREAM[1:], "--all", "--to", "latest"], f"did you mean '{_STREAM}'?"),
         ([_STREAM, "-1", "--to", "latest"], "-1"),
         ([_STREAM, "4", "--to", "latest"], "has the partitions 0 to 3, and not 4"),
         ([_STREAM, "1", "--to", "51"], "has the offsets 10 to 50, and not 51"),
@@ -399,3 +412,168 @@ def test_a_stream_that_does_not_exist_cannot_be_shown(cluster: _Cluster, config:
     """Exit code 2 and those that do."""
     code, _text, said = _run(config, "show", "--stream", "nothing")
     assert (code, f"the policy has {_STREAM}" in said, cluster.requests) == (2, True, [])
+
+
+# Between what is shown and what is written
+
+
+def _moved(cluster: _Cluster) -> None:
+    cluster.committed_now[0] = _committed(23)
+
+
+def _decided_anew(cluster: _Cluster) -> None:
+    cluster.committed_now[0] = _committed(20, consent={0: 3, 1: 7})
+
+
+def _forgotten(cluster: _Cluster) -> None:
+    cluster.committed_now[3] = Committed(None, "")
+
+
+def _undecided(cluster: _Cluster) -> None:
+    cluster.committed_now[0] = UnstableOffsetsError("read", "UNSTABLE_OFFSET_COMMIT")
+
+
+def _made_anew(cluster: _Cluster) -> None:
+    cluster.ids[_TOPIC] = "another"
+
+
+def _grown(cluster: _Cluster) -> None:
+    cluster.partitions = 5
+    cluster.committed_now[4] = Committed(None, "")
+
+
+def _expired(cluster: _Cluster) -> None:
+    cluster.low = 11
+
+
+def _other_consent(cluster: _Cluster) -> None:
+    cluster.ids["consent.decisions"] = "another"
+
+
+def _joined(cluster: _Cluster) -> None:
+    cluster.members_now = [(Member("tokenweir.s.0", "/10.0.0.1", frozenset()),)]
+
+
+@pytest.mark.parametrize(
+    ("happens", "said"),
+    [
+        (_moved, f"the committed offset of {_TOPIC}-0 was 20, and is 23 now"),
+        (_decided_anew, f"another consent position stands beside the committed offset of {_TOPIC}-0"),
+        (_forgotten, f"the committed offset of {_TOPIC}-3 was 20, and is none now"),
+        (_undecided, f"the offset of {_TOPIC}-0 hangs on an undecided transaction"),
+        (_made_anew, f"{_TOPIC} was deleted and created again"),
+        (_grown, f"{_TOPIC} was deleted and created again, or has another number of partitions"),
+        (_expired, f"{_TOPIC}-1 has the offsets 11 to 50, and not 10"),
+        (_other_consent, "the consent topic is another one"),
+        (_joined, "has 1 member"),
+    ],
+)
+def test_a_plan_is_not_carried_out_once_it_is_outdated(
+    cluster: _Cluster,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    happens: Callable[[_Cluster], None],
+    said: str,
+) -> None:
+    """While the prompt waits, a gateway may start, work and stop: its records must not be processed again."""
+
+    def answer(*_arguments: object, **_named: object) -> str:
+        happens(cluster)
+        return _STREAM
+
+    monkeypatch.setattr("tokenweir.cli.asking.can_ask", lambda: True)
+    monkeypatch.setattr("tokenweir.cli.asking.typer.prompt", answer)
+    code, _text, told = _run(config, "set", _STREAM, "1", "--to", "earliest")
+    assert (code, cluster.requests) == (3, [])
+    assert said in told
+
+
+def test_the_consent_position_is_of_the_moment_of_the_write(
+    cluster: _Cluster, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A withdrawal that is written while the prompt waits is waited for by the next worker."""
+
+    def answer(*_arguments: object, **_named: object) -> str:
+        cluster.consent = {0: 4, 1: 9}
+        return _STREAM
+
+    monkeypatch.setattr("tokenweir.cli.asking.can_ask", lambda: True)
+    monkeypatch.setattr("tokenweir.cli.asking.typer.prompt", answer)
+    code, document, said = _run(config, "set", _STREAM, "1", "--to", "committed", "--format", "json")
+    assert code == 0, said
+    position = ConsentPosition.parse(cluster.requests[0][1][1])
+    assert position is not None
+    assert position.offsets == {0: 4, 1: 9}
+    assert json.loads(document)["consent_position"] == {"0": 4, "1": 9}
+
+
+def test_the_consent_position_never_goes_back(cluster: _Cluster, config: Path) -> None:
+    """Not even below what stands there of a consent topic that has lost its end; another topic's is no measure."""
+    cluster.committed_now |= {
+        0: _committed(20, consent={0: 5, 1: 2}),
+        1: _committed(20, consent={0: 1, 1: 9}),
+        2: Committed(20, ConsentPosition("id-0", "p", {0: 99, 1: 99}, None).encode()),
+    }
+    code, _text, said = _run(config, "set", _STREAM, "0", "--to", "committed", "--yes")
+    assert code == 0, said
+    position = ConsentPosition.parse(cluster.requests[0][0][1])
+    assert position is not None
+    assert position.offsets == {0: 5, 1: 9}
+
+
+def test_no_gateway_of_this_machine_starts_meanwhile(
+    cluster: _Cluster, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of the state directory is held from the last look to the end, and marked as held in passing."""
+    found: list[tuple[bool, bool]] = []
+
+    def look(*arguments: Any) -> None:  # noqa: ANN401 - whatever the cluster takes.
+        with open_lock(config.parent / "state") as lock:
+            found.append((try_lock(lock, passing=False), is_passing(lock)))
+        set_committed(*arguments)
+
+    set_committed = cluster.set_committed
+    monkeypatch.setattr(cluster, "set_committed", look)
+    assert _run(config, "set", _STREAM, "--all", "--to", "latest", "--yes")[0] == 0
+    assert found == [(False, True)]
+
+    with open_lock(config.parent / "state") as lock:
+        assert try_lock(lock, passing=False)
+        code, _text, said = _run(config, "set", _STREAM, "--all", "--to", "latest", "--yes")
+    assert (code, len(cluster.requests)) == (3, 1)
+    assert "a gateway, or a replay, uses this state directory" in said
+
+
+def test_a_gateway_that_has_started_right_after_is_told(cluster: _Cluster, config: Path) -> None:
+    """On another machine nothing holds it back: where it goes on from is not known."""
+    cluster.members_now = [(), (), (Member("tokenweir.s.0", "/10.0.0.1", frozenset()),)]
+    code, _text, said = _run(config, "set", _STREAM, "--all", "--to", "latest", "--yes")
+    assert (code, len(cluster.requests)) == (3, 1)
+    assert "the offsets were set, but group" in said
+    assert "has got 1 member (tokenweir.s.0 on 10.0.0.1) meanwhile" in said
+
+
+def test_what_cannot_be_read_back_is_not_called_undone(
+    cluster: _Cluster, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write has been confirmed before."""
+
+    def committed(*_arguments: object) -> None:
+        raise KafkaFault("read", "_TIMED_OUT", retriable=True)
+
+    monkeypatch.setattr(cluster, "committed", committed)
+    code, _text, said = _run(config, "set", _STREAM, "--all", "--to", "latest", "--yes")
+    assert (code, len(cluster.requests)) == (3, 1)
+    assert "the offsets were set, but cannot be read back" in said
+
+
+def test_what_somebody_else_wrote_does_not_steer_the_terminal(cluster: _Cluster, config: Path) -> None:
+    """Whoever may join the group or commit for it chooses these texts."""
+    cluster.committed_now[1] = Committed(20, "tw1;id-consent.decisions;\x1b[2J\x9b;0:3,1:8")
+    _code, text, _said = _run(config, "show")
+    _code, document, _said = _run(config, "show", "--format", "json")
+    cluster.members_now = [(Member("\x1b]0;pwned\x07", "/10.0.0.1", frozenset()),)]
+    _code, _text, said = _run(config, "set", _STREAM, "--all", "--to", "latest", "--yes")
+    assert not {"\x1b", "\x07", "\x9b"} & {*text, *document, *said}
+    assert (r"\x1b[2J" in text, r"\x1b]0;pwned\x07" in said) == (True, True)
+    assert json.loads(document)["streams"][0]["partitions"][1]["policy_digest"] == "\x1b[2J\x9b"

@@ -26,7 +26,7 @@ from tokenweir.core import wire
 from tokenweir.core.deadletter import DeadLetter
 from tokenweir.core.outcome import Reason
 from tokenweir.core.policy.loader import load_policy
-from tokenweir.errors import RefusedError
+from tokenweir.errors import RefusedError, UsageError
 from tokenweir.runtime.replay import End, Outcome
 from tokenweir.runtime.replayletters import Choice, Counts, Handled, Kind
 
@@ -95,7 +95,10 @@ def _run(directory: Path, *arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["ineractions"], "did you mean 'interactions'?"),
+        (
+            ["ineractions"],
+            "there is no stream 'ineractions' (did you mean 'interactions'?): the policy has interactions",
+        ),
         (["interactions", "--reason", "schema_unknwn"], "did you mean 'schema_unknown'?"),
         (["interactions", "--audience", "nobody"], "has no output for 'nobody'"),
         (["interactions", "--from", "3"], "--partition"),
@@ -158,22 +161,32 @@ def test_a_dry_run_counts_and_does_nothing(tmp_path: Path, asked: dict[str, Any]
 
 
 def test_nothing_is_published_without_a_word(tmp_path: Path, asked: dict[str, Any]) -> None:
-    """In a pipe nobody can be asked."""
+    """In a pipe nobody can be asked: wrong usage."""
     code, text, said = _run(tmp_path, "interactions")
-    assert (code, text) == (3, "")
+    assert (code, text) == (2, "")
     assert "3 letters of raw.dead-letters will be replayed" in said
     assert "say --yes" in said
     assert "limit" not in asked
 
 
-def test_without_letters_there_is_nothing_to_ask(tmp_path: Path, asked: dict[str, Any]) -> None:
-    """Nothing is started, and nothing is put back either."""
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (0, "raw.dead-letters has no letters of 'interactions' to replay"),
+        (1, "none of 1 letter of 'interactions' in raw.dead-letters matches"),
+        (1_600, "none of 1,600 letters of 'interactions' in raw.dead-letters match"),
+    ],
+)
+def test_without_letters_there_is_nothing_to_ask(tmp_path: Path, asked: dict[str, Any], kept: int, words: str) -> None:
+    """Nothing is started, and nothing is put back either; letters that do not match are not said to be missing."""
     asked["survey"] = _survey(0)
+    asked["survey"].kept = Counter({LetterKind("", "malformed", -1): kept})
     code, text, said = _run(tmp_path, "interactions", "--format", "json")
     assert code == 0
-    assert "no letters to replay" in said
+    assert words in said
     assert "limit" not in asked
     assert (json.loads(text)["read"], json.loads(text)["end"]) == (0, "done")
+    assert _run(tmp_path, "interactions")[:2] == (0, "")
 
 
 def test_the_report_shows_what_became_of_each_letter(tmp_path: Path, asked: dict[str, Any]) -> None:
@@ -279,8 +292,16 @@ class _Cluster:
         return dict.fromkeys(numbers, 4 if "letters" in topic else 2)
 
 
+_FOR_CRM = Choice(audiences=frozenset({"crm"}))
+
+
 def _survey_of(
-    monkeypatch: pytest.MonkeyPatch, age_ms: int, committed: dict[int, int], *, from_beginning: bool
+    monkeypatch: pytest.MonkeyPatch,
+    age_ms: int,
+    committed: dict[int, int],
+    *,
+    from_beginning: bool,
+    choice: Choice = _FOR_CRM,
 ) -> Survey:
     policy = load_policy(_POLICY.read_text(), "policy.yaml").policy
     source = policy.streams["interactions"].source.topic
@@ -293,14 +314,13 @@ def _survey_of(
     def read_until(_properties: object, _topic: str, given: dict[int, tuple[int, int]]) -> list[object]:
         spans.append(given)
         time_ms = time.time_ns() // 1_000_000 - age_ms
-        values = [letter(1, "crm"), letter(2, "crm"), letter(3, "ads"), b"none"]
+        values = [letter(1, "crm"), letter(2, "crm"), letter(11, "crm"), letter(3, "ads"), b"none"]
         return [SimpleNamespace(value=lambda v=value: v, timestamp=lambda: (1, time_ms)) for value in values]
 
     monkeypatch.setattr(app_replay, "Admin", _Cluster)
     monkeypatch.setattr(app_replay, "read_until", read_until)
     monkeypatch.setattr(_Cluster, "committed_offsets", committed)
     config = Config.model_validate({"version": 1, "kafka": {"bootstrap_servers": "b:1"}})
-    choice = Choice(audiences=frozenset({"crm"}))
     found = app_replay.survey(config, policy, "interactions", choice, from_beginning=from_beginning)
     assert spans == [{number: (start, 9) for number, start in found.starts.items()}]
     return found
@@ -310,10 +330,25 @@ def test_a_survey_begins_where_the_last_replay_stopped(monkeypatch: pytest.Monke
     """Not before the beginning of the topic, up to what is stable; the replay itself goes to the end."""
     found = _survey_of(monkeypatch, 0, {0: 6, 1: 1}, from_beginning=False)
     assert (found.starts, found.ends, found.expired) == ({0: 6, 1: 4}, {0: 11, 1: 11}, 3)
-    assert (found.read, found.foreign, found.present) == (4, 1, 1)
-    assert found.chosen == {LetterKind("crm", "malformed", 7): 2}
+    # The source has the offsets 2 to 10: one of the records has expired, and one was never there.
+    assert (found.read, found.foreign, found.present) == (5, 1, 1)
+    assert found.chosen == {LetterKind("crm", "malformed", 7): 3}
     assert found.kept == {LetterKind("ads", "malformed", 7): 1}
-    assert (found.oldest_ms, found.newest_ms) == (1_001, 1_002)
+    assert (found.oldest_ms, found.newest_ms) == (1_001, 1_011)
+
+
+def test_a_partition_that_the_source_does_not_have_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a typing error would look like a success."""
+    with pytest.raises(UsageError, match="has the partitions 0 to 0, and not 1"):
+        _survey_of(monkeypatch, 0, {}, from_beginning=True, choice=Choice(partition=1))
+
+
+def test_a_time_that_no_calendar_has_is_shown_as_it_is(tmp_path: Path, asked: dict[str, Any]) -> None:
+    """A producer may write microseconds, and a letter anything."""
+    asked["survey"].oldest_ms, asked["survey"].newest_ms = -(2**62), 1_700_000_000_000_000
+    code, text, _said = _run(tmp_path, "interactions", "--dry-run")
+    assert code == 0
+    assert "their records are of -4611686018427387904 ms since 1970 to 1700000000000000 ms since 1970" in text
 
 
 @pytest.mark.parametrize(
@@ -334,7 +369,7 @@ def test_offsets_that_the_broker_forgot_are_not_taken_for_a_first_replay(
 ) -> None:
     """They expire with a group without members; old letters may then have been replayed before."""
     if not refused:
-        assert _survey_of(monkeypatch, age_ms, committed, from_beginning=from_beginning).read == 4
+        assert _survey_of(monkeypatch, age_ms, committed, from_beginning=from_beginning).read == 5
         return
     with pytest.raises(RefusedError, match="--from-beginning"):
         _survey_of(monkeypatch, age_ms, committed, from_beginning=from_beginning)

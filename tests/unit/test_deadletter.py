@@ -7,8 +7,8 @@ import json
 import pytest
 from tests.support.engines import avro_decode
 
-from tokenweir.core import wire
-from tokenweir.core.deadletter import SCHEMA, DeadLetter, read
+from tokenweir.core import avro, avro_codec, wire
+from tokenweir.core.deadletter import SCHEMA, UNKNOWN, DeadLetter, read
 from tokenweir.core.outcome import REASONS, Reason
 from tokenweir.errors import DecodeError
 
@@ -51,6 +51,23 @@ def test_every_letter_can_be_read_again() -> None:
         assert found == (
             "raw", 3, 42, 1_795_341_600_000, -1, "raw.crm", stage.value, reason.value, "mail", "d1", "1.0"
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reason", "read_as"),
+    [
+        ("gone_with_version_9", "gone_with_version_9"),
+        ("\x1b]0;pwned\x07", UNKNOWN),
+        ("malformed\n", UNKNOWN),
+        ("a" * 41, UNKNOWN),
+        ("", UNKNOWN),
+    ],
+)
+def test_a_reason_is_only_repeated_if_it_is_a_word(reason: str, read_as: str) -> None:
+    """A later version may know more words; what anybody else may write reaches no terminal and no log."""
+    write = avro_codec.writer(avro.parse(SCHEMA))
+    datum = write(["raw", 3, 42, 1_795_341_600_000, 7, "raw.crm", "treat", reason, "", "", ""])
+    assert read(wire.frame(7, datum)).reason == read_as
 
 
 @pytest.mark.parametrize("value", [b"", _LETTER.encode(), wire.frame(7, _LETTER.encode()[:-1]), wire.frame(7, b"")])

@@ -199,6 +199,22 @@ def test_another_instance_may_be_faster(gateway: Gateway, cluster: _Cluster) -> 
     assert _set(gateway, cluster) == []
 
 
+def test_another_instance_may_have_come_and_gone(
+    gateway: Gateway, cluster: _Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has processed since the first look is not processed again."""
+
+    def describe_topic(name: str) -> TopicDescription:
+        if name != cluster.description.name:
+            cluster.group = {0: _committed(30), 1: _committed(30)}
+        return described(name)
+
+    described = cluster.describe_topic
+    monkeypatch.setattr(cluster, "describe_topic", describe_topic)
+    cluster.group = {0: _NONE, 1: _NONE}
+    assert _set(gateway, cluster) == []
+
+
 def test_a_start_that_may_not_be_written_names_the_permission(gateway: Gateway, cluster: _Cluster) -> None:
     """In words."""
     cluster.group = {0: _NONE, 1: _NONE}
