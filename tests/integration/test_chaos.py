@@ -32,7 +32,7 @@ REFUSED, FENCED = 3, 4
 """Exit codes: of a gateway that must not go on, and of a worker whose transactional id another one has taken."""
 WORKERS = 4
 """Workers of a gateway with two for each stream."""
-LONGEST_SECONDS = 1_800
+LONGEST_SECONDS = 3_600
 """There are events for so long."""
 _SESSION = {"session.timeout.ms": 2000, "heartbeat.interval.ms": 500}
 """A short session: the partitions of a killed worker move on soon."""
