@@ -4,19 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 STAMP := $(VENV)/.installed
+# The native module is built where cargo is found, and left out where it is not.
+RUST := src/rust
+RUST_SOURCES := $(wildcard $(RUST)/Cargo.* $(RUST)/src/*.rs $(RUST)/src/*/*.rs)
+CARGO_FOUND := $(shell command -v cargo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit integration check format chaos bench clean
+.PHONY: help setup demo test unit integration check rust format chaos bench clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Install tokenweir and its tools into .venv (again only after a change of pyproject.toml)
+setup: $(STAMP) ## Install tokenweir and its tools into .venv (again only after a change of pyproject.toml or of the Rust sources)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(RUST_SOURCES)
 	@$(PYTHON3) -c 'import sys; sys.exit("tokenweir needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
 	@test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/tokenweir version
 	@touch $@
 
 demo: setup ## Show the whole loop on built-in data: no broker, no account
@@ -36,17 +41,29 @@ check: setup ## Check format, lint, types, layers and generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@if [ -f tools/generate.py ]; then $(PYTHON) tools/generate.py --check; fi
+ifneq ($(CARGO_FOUND),)
+check: rust
+endif
+
+rust: setup ## Check and test the Rust sources, and hold the built module to its stub (done by `make check` where cargo is found)
+	cargo fmt --manifest-path $(RUST)/Cargo.toml --check
+	PYO3_PYTHON=$(abspath $(PYTHON)) cargo clippy --manifest-path $(RUST)/Cargo.toml --locked --quiet --all-targets --all-features -- -D warnings
+	cargo test --manifest-path $(RUST)/Cargo.toml --locked --quiet
+	$(PYTHON) -m mypy.stubtest tokenweir._native
 
 format: setup ## Format the code and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+ifneq ($(CARGO_FOUND),)
+	cargo fmt --manifest-path $(RUST)/Cargo.toml
+endif
 
-chaos: setup ## Run the long tests that kill workers and brokers
-	$(PYTHON) -m pytest -q -m chaos tests/integration
+chaos: setup ## Run the long tests: kills of workers and brokers, installations, many examples of each property
+	$(PYTHON) -m pytest -q -m chaos tests
 
 bench: setup ## Measure; ARGS names the benchmarks, none means all
 	$(PYTHON) -m benchmarks $(ARGS)
 
 clean: ## Remove what was built, measured or downloaded, but not .venv
-	rm -rf build dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist $(RUST)/target .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,7 @@
-"""Run the benchmarks and print one JSON object: ``python -m benchmarks [transform] [cost] [memory] [end_to_end]``."""
+"""Run the benchmarks and print one JSON object.
+
+``python -m benchmarks [transform] [ff1] [cost] [memory] [end_to_end]``
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ import platform
 import sys
 from collections.abc import Callable
 
-from benchmarks import cost, memory, transform
+from benchmarks import cost, ff1, memory, transform
 
 
 def main(names: list[str]) -> None:
     """Run the named benchmarks, or all."""
     known: dict[str, Callable[[], dict[str, object]]] = {
         "transform": transform.run,
+        "ff1": ff1.run,
         "cost": cost.run,
         "memory": memory.run,
         "end_to_end": _end_to_end,

@@ -6,6 +6,7 @@ import copy
 import pickle
 
 import pytest
+from tests.support.native import ff1_class
 
 from tokenweir.core.ff1 import FF1Permutation
 from tokenweir.ff1 import (
@@ -22,6 +23,14 @@ from tokenweir.ff1 import (
 KEY = bytes(range(32))
 TWEAK = bytes.fromhex("0011223344556677")
 DIGITS = "0123456789"
+
+
+@pytest.fixture(autouse=True, params=["reference", "native"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test with the FF1 of each engine."""
+    monkeypatch.setattr(f"{__name__}.FF1", ff1_class(request.param))
+
+
 CARD, TOKEN = "4111111111111111", "7077618758372845"
 
 

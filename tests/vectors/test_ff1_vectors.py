@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.native import ff1_class
 
 from tokenweir.ff1 import FF1, TextFF1
 
 HERE = Path(__file__).parent
 NIST = json.loads((HERE / "nist" / "FF1samples.json").read_text())["tests"]
 ACVP = json.loads((HERE / "acvp" / "ACVP-AES-FF1-1.0-internalProjection.json").read_text())["testGroups"]
+
+
+@pytest.fixture(autouse=True, params=["reference", "native"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test with the FF1 of each engine."""
+    monkeypatch.setattr(f"{__name__}.FF1", ff1_class(request.param))
 
 
 def bind(case: dict[str, Any], alphabet: str, *, strict: bool) -> tuple[TextFF1, bytes]:

@@ -36,6 +36,7 @@ def _parts() -> dict[str, str]:
     return {
         "tokenweir": __version__,
         "engine": "reference",
+        "native module": _native_version(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": f"{platform.system()} {platform.machine()}",
         "confluent-kafka": metadata.version("confluent-kafka"),
@@ -44,3 +45,12 @@ def _parts() -> dict[str, str]:
         "openssl": backend.openssl_version_text(),
         "fastavro": metadata.version("fastavro"),
     }
+
+
+def _native_version() -> str:
+    """Return the version of the native module, which is there if a Rust toolchain was found on install."""
+    try:
+        from tokenweir._native import __version__ as native_version  # noqa: PLC0415 - it may be absent
+    except ModuleNotFoundError:
+        return "absent"
+    return native_version

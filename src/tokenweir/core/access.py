@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from tokenweir.core.paths import PathError, Pattern, Step, StepKind, Steps, format_steps, parse_path
 from tokenweir.core.schema import ABSENT, Kind, Node, Schema
 
 #: A decoded value; the table in :mod:`tokenweir.core.schema` says how it looks. Its type follows from the schema.
 Value: TypeAlias = Any
-#: Reads one step deeper; it is never called with None or ``ABSENT``.
-Move: TypeAlias = Callable[[Value], Value]
 
 _SUGGESTIONS: Final = 3
+
+
+class Move(NamedTuple):
+    """One step deeper into a decoded value: the field or the branch at an index, or the map entry with a key.
+
+    ``several`` stands where a path has many values, which no value can be read by.
+    """
+
+    kind: Literal["field", "branch", "key", "several"]
+    at: int = 0
+    key: str = ""
 
 
 def root_name(schema: Schema) -> str:
@@ -60,10 +69,7 @@ def accessor(schema: Schema, path: str) -> Callable[[Value], Value]:
     Raises:
         PathError: If the path means no place, or more than one value of a record (``[*]``, ``{*}``, ``{@key}``).
     """
-    for step in parse_path(path):
-        if step.kind in {StepKind.ELEMENTS, StepKind.VALUES, StepKind.KEYS}:
-            raise PathError(path, 0, f"`{step}` is more than one value", "name one value; a map key may be named")
-    getters = [_getter(moves) for _, moves in _places(schema, path)]
+    getters = [_getter(moves) for moves in plain_moves(schema, path)]
     if len(getters) == 1:
         return getters[0]
 
@@ -76,6 +82,20 @@ def accessor(schema: Schema, path: str) -> Callable[[Value], Value]:
         return None
 
     return first_present
+
+
+def plain_moves(schema: Schema, path: str) -> list[tuple[Move, ...]]:
+    """Return what :func:`accessor` does for a path: per place that it means, in their order, the moves to read it by.
+
+    A move is never made from null or from what is absent. The value is what the first place gives that has one.
+
+    Raises:
+        PathError: If the path means no place, or more than one value of a record (``[*]``, ``{*}``, ``{@key}``).
+    """
+    for step in parse_path(path):
+        if step.kind in {StepKind.ELEMENTS, StepKind.VALUES, StepKind.KEYS}:
+            raise PathError(path, 0, f"`{step}` is more than one value", "name one value; a map key may be named")
+    return [moves for _, moves in _places(schema, path)]
 
 
 def suggestions(schema: Schema, path: str) -> list[str]:
@@ -127,14 +147,14 @@ def _children(node: Node, step: Step) -> Iterator[tuple[Node, Move]]:
         case Kind.RECORD, StepKind.NAME:
             for position, field in enumerate(node.fields):
                 if field.name == step.text:
-                    yield field.node, itemgetter(position)
+                    yield field.node, Move("field", position)
         case (Kind.ARRAY, StepKind.ELEMENTS) | (Kind.MAP, StepKind.VALUES):
             if node.items is not None:
-                yield node.items, _several
+                yield node.items, Move("several")
         case Kind.MAP, StepKind.KEY:
             named = next((field.node for field in node.fields if field.name == step.text), node.items)
             if named is not None:
-                yield named, _key_move(step.text)
+                yield named, Move("key", key=step.text)
         case _:
             return
 
@@ -148,14 +168,14 @@ def _through_union(node: Node, steps: Steps, moves: tuple[Move, ...]) -> Iterato
         if branch.kind is Kind.NULL:
             continue
         if not steps:
-            yield node, (*moves, _branch_move(position))
+            yield node, (*moves, Move("branch", position))
             continue
         rest = steps
         if not is_optional and steps[0].kind is StepKind.BRANCH:
             if not any(steps[0].covers(own) for own in parse_path(branch.path)[-1:]):
                 continue
             rest = steps[1:]
-        yield from _descend(branch, rest, (*moves, _branch_move(position)))
+        yield from _descend(branch, rest, (*moves, Move("branch", position)))
 
 
 def _with_brackets(schema: Schema, path: str) -> Iterator[str]:
@@ -173,26 +193,29 @@ def _with_brackets(schema: Schema, path: str) -> Iterator[str]:
                     yield format_steps(changed)
 
 
-def _several(_: Value) -> Value:
-    """Stand where a path has many values; :func:`accessor` refuses such a path before it is ever called."""
-    return None
-
-
-def _key_move(key: str) -> Move:
-    return lambda value: value.get(key)
-
-
-def _branch_move(position: int) -> Move:
-    return lambda value: value[1] if value[0] == position else None
+def _reader(move: Move) -> Callable[[Value], Value]:
+    """Return the function that makes one move; it is never called with None or ``ABSENT``."""
+    index, key = move.at, move.key
+    match move.kind:
+        case "field":
+            return itemgetter(index)
+        case "branch":
+            return lambda value: value[1] if value[0] == index else None
+        case "key":
+            return lambda value: value.get(key)
+        case "several":
+            raise ValueError("no value can be read where there are several")
 
 
 def _getter(moves: tuple[Move, ...]) -> Callable[[Value], Value]:
+    readers = tuple(map(_reader, moves))
+
     def get(value: Value) -> Value:
         """Make one move after the other as long as there is something to read."""
-        for move in moves:
+        for read in readers:
             if value is None or value is ABSENT:
                 return None
-            value = move(value)
+            value = read(value)
         return None if value is ABSENT else value
 
     return get

@@ -1,0 +1,161 @@
+//! Coordinates of a record as the centre of their cell: both at once; see `tokenweir.core.cells`.
+
+use std::collections::HashMap;
+
+use crate::plan::{Action, Coarser, FieldOut, Out, Rules};
+use crate::value::Value;
+
+/// A position, as the bits of its degrees, and the resolution of its cell.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cell {
+    resolution: u8,
+    latitude: u64,
+    longitude: u64,
+}
+
+impl Cell {
+    /// Return resolution, latitude and longitude.
+    #[must_use]
+    pub const fn position(self) -> (u8, f64, f64) {
+        (self.resolution, f64::from_bits(self.latitude), f64::from_bits(self.longitude))
+    }
+}
+
+/// The centres of cells, rounded, as far as they are known; positions may be such that have none.
+pub type Centres = HashMap<Cell, Option<(f64, f64)>>;
+
+/// Replaces the coordinates of a record by those of a cell's centre.
+pub(super) struct Replacement {
+    resolution: u8,
+    latitude: usize,
+    longitude: usize,
+    /// Which of the two become part of the centre.
+    indexes: Vec<usize>,
+}
+
+/// What stands in place of a coordinate.
+#[derive(Clone, Copy)]
+pub(super) enum Snapped {
+    /// It cannot become a cell.
+    NoCell,
+    /// It is this, as a JSON number where `json` says so.
+    Degrees { degrees: f64, json: bool },
+}
+
+impl Snapped {
+    /// Return the value that leaves, if there is one.
+    pub(super) fn value(self) -> Option<Value<'static>> {
+        match self {
+            Self::NoCell => None,
+            Self::Degrees { degrees, json: false } => Some(Value::Real(degrees)),
+            Self::Degrees { degrees, json: true } => Some(Value::Number(format!("{degrees:.6}").into())),
+        }
+    }
+}
+
+/// Coordinates by the index of their field.
+pub(super) type Replaced = Vec<(usize, Snapped)>;
+
+/// Return what replaces the coordinates of a record, for the actions of one case.
+pub(super) fn replacements<'o>(
+    fields: &'o [FieldOut],
+    action_of: impl Fn(&'o Rules) -> Option<&'o Action>,
+) -> Vec<Replacement> {
+    let mut found: Vec<Replacement> = Vec::new();
+    for field in fields {
+        for out in scalars(&field.value) {
+            let Out::Leaf { rules, pair: Some((latitude, longitude)), .. } = out else { continue };
+            let Some(Action::Generalize(Coarser::Cell(resolution))) = action_of(rules) else { continue };
+            let same = |known: &&mut Replacement| {
+                (known.latitude, known.longitude, known.resolution) == (*latitude, *longitude, *resolution)
+            };
+            match found.iter_mut().find(same) {
+                Some(known) if known.indexes.contains(&field.index) => {}
+                Some(known) => known.indexes.push(field.index),
+                None => found.push(Replacement {
+                    resolution: *resolution,
+                    latitude: *latitude,
+                    longitude: *longitude,
+                    indexes: vec![field.index],
+                }),
+            }
+        }
+    }
+    found
+}
+
+/// Return the leaf of a field, through a union, but not those inside other containers.
+fn scalars(out: &Out) -> Vec<&Out> {
+    match out {
+        Out::Leaf { .. } => vec![out],
+        Out::Union { branches, .. } => branches.iter().flatten().flat_map(scalars).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Return the coordinates of a record that are replaced, or the cell whose centre must be known first.
+///
+/// A replacement sees what those before it have replaced.
+pub(super) fn replaced(
+    replacements: &[Replacement],
+    record: &[Value<'_>],
+    centres: &Centres,
+) -> Result<Replaced, Cell> {
+    let mut replaced = Replaced::new();
+    for replacement in replacements {
+        let latitude = coordinate(replacement.latitude, record, &replaced);
+        let longitude = coordinate(replacement.longitude, record, &replaced);
+        let centre = match cell(replacement.resolution, latitude, longitude) {
+            Some(cell) => *centres.get(&cell).ok_or(cell)?,
+            None => None,
+        };
+        for index in &replacement.indexes {
+            let is_latitude = *index == replacement.latitude;
+            let present = if is_latitude { latitude } else { longitude };
+            let Some(present) = present else { continue };
+            let json = matches!(present, Coordinate { json: true, .. });
+            let snapped = centre.map_or(Snapped::NoCell, |(latitude, longitude)| Snapped::Degrees {
+                degrees: if is_latitude { latitude } else { longitude },
+                json,
+            });
+            replaced.retain(|(known, _)| known != index);
+            replaced.push((*index, snapped));
+        }
+    }
+    Ok(replaced)
+}
+
+/// A coordinate that is there; it has no degrees where it is no number.
+#[derive(Clone, Copy)]
+struct Coordinate {
+    degrees: Option<f64>,
+    json: bool,
+}
+
+fn coordinate(index: usize, record: &[Value<'_>], replaced: &[(usize, Snapped)]) -> Option<Coordinate> {
+    let bare = match record.get(index)? {
+        Value::Branch(_, inner) => inner,
+        other => other,
+    };
+    if matches!(bare, Value::Null | Value::Absent) {
+        return None;
+    }
+    let json = matches!(bare, Value::Number(_));
+    let snapped = replaced.iter().find(|(known, _)| *known == index).map(|(_, snapped)| *snapped);
+    #[allow(clippy::cast_precision_loss, reason = "the nearest double is what Python makes of an integer, too")]
+    let degrees = match (snapped, bare) {
+        (Some(Snapped::Degrees { degrees, .. }), _) => Some(degrees),
+        (None, Value::Real(degrees)) => Some(*degrees),
+        (None, Value::Integer(degrees)) => Some(*degrees as f64),
+        (None, Value::Number(text)) => text.parse().ok(),
+        _ => None,
+    };
+    Some(Coordinate { degrees, json })
+}
+
+/// Return the cell of a position, or none where there is no position on Earth.
+fn cell(resolution: u8, latitude: Option<Coordinate>, longitude: Option<Coordinate>) -> Option<Cell> {
+    let latitude = latitude?.degrees.filter(|degrees| (-90.0..=90.0).contains(degrees))?;
+    let longitude = longitude?.degrees.filter(|degrees| (-180.0..=180.0).contains(degrees))?;
+    Some(Cell { resolution, latitude: latitude.to_bits(), longitude: longitude.to_bits() })
+}

@@ -1,0 +1,317 @@
+//! The engine as Python sees it: apart from `lib.rs`, because turning records and outcomes into what they are on the
+//! other side is a matter of its own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+
+use crate::consent::{Decision, SubjectConsent};
+use crate::engine::{Engine, Header, Host, Outcome, Plan, Raw};
+use crate::program::{Cell, Counts};
+use crate::schema::from_json;
+use crate::tokens::unicode::Version;
+use crate::tokens::{Spec, Tokenizer};
+
+/// A plan that is ready to run.
+#[pyclass(frozen, name = "Plan", module = "tokenweir._native")]
+pub struct PythonPlan {
+    plan: Plan,
+}
+
+#[pymethods]
+impl PythonPlan {
+    /// Make a plan ready to run; see `tokenweir.core.nativeplan` for the document.
+    #[new]
+    fn new(document: &str) -> PyResult<Self> {
+        let document = from_json(document).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Self { plan: Plan::new(document).map_err(PyValueError::new_err)? })
+    }
+
+    #[allow(clippy::unused_self, reason = "Python calls it on an object")]
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("a plan that is ready to run is neither pickled nor copied"))
+    }
+}
+
+/// Sanitizes batches.
+#[pyclass(frozen, name = "Engine", module = "tokenweir._native")]
+pub struct PythonEngine {
+    engine: Mutex<Engine>,
+    words: Words,
+}
+
+#[pymethods]
+impl PythonEngine {
+    /// Return an engine without token entries.
+    #[new]
+    fn new(py: Python<'_>, max_output_bytes: usize) -> PyResult<Self> {
+        Ok(Self { engine: Mutex::new(Engine::new(max_output_bytes)), words: Words::new(py)? })
+    }
+
+    /// Add a token entry with its keys, and return the number that plans have for it.
+    fn add_table(&self, py: Python<'_>, spec: &str, key: &[u8], tweak_key: &[u8]) -> PyResult<usize> {
+        let spec: Spec = from_json(spec).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let version = py.import("unicodedata")?.getattr("unidata_version")?.extract::<String>()?;
+        let tokenizer = Tokenizer::from_plan(&spec, key, tweak_key, Version::of_python(&version))?;
+        let mut engine = self.engine.try_lock().map_err(|_| at_work())?;
+        Ok(engine.add_table(tokenizer))
+    }
+
+    /// Return the outcomes of the first records from `first` on, at least one, and why the engine failed on some.
+    ///
+    /// `batch` is a list of pairs of a plan and a record. What `host` raises comes out as it is.
+    fn process<'py>(
+        &self,
+        batch: &Bound<'py, PyList>,
+        first: usize,
+        count: usize,
+        now_ms: i64,
+        host: Py<PyAny>,
+    ) -> PyResult<(Bound<'py, PyList>, Vec<&'static str>)> {
+        let py = batch.py();
+        let end = first.saturating_add(count).min(batch.len());
+        let held = (first..end).map(|index| HeldRecord::new(&batch.get_item(index)?)).collect::<PyResult<Vec<_>>>()?;
+        let mut host = PythonHost { host, known: HashMap::new() };
+        let outcomes = py.detach(|| {
+            let raws: Vec<Raw<'_>> = held.iter().map(HeldRecord::raw).collect();
+            let mut engine = self.engine.try_lock().map_err(|_| at_work())?;
+            engine.process(&raws, now_ms, &mut host)
+        })?;
+        let mut faults = Vec::new();
+        let rows = PyList::empty(py);
+        for (held, row) in held.iter().zip(outcomes) {
+            let made = PyList::empty(py);
+            for outcome in row {
+                made.append(self.words.outcome(py, outcome, held, &mut faults)?)?;
+            }
+            rows.append(made)?;
+        }
+        Ok((rows, faults))
+    }
+
+    #[allow(clippy::unused_self, reason = "Python calls it on an object")]
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("an engine holds keys and is neither pickled nor copied"))
+    }
+}
+
+fn at_work() -> PyErr {
+    PyRuntimeError::new_err("the engine is at work in another thread")
+}
+
+/// A record that stays alive and unchanged while another thread runs Python.
+struct HeldRecord {
+    plan: Py<PythonPlan>,
+    value: Option<PyBackedBytes>,
+    key: Option<PyBackedBytes>,
+    timestamp_ms: i64,
+    headers: Vec<HeldHeader>,
+}
+
+struct HeldHeader {
+    pair: Py<PyAny>,
+    name: Option<PyBackedStr>,
+    value: Option<PyBackedBytes>,
+}
+
+impl HeldRecord {
+    /// Take a pair of a plan and a record: value, key, timestamp and headers.
+    fn new(pair: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let pair = pair.cast::<PyTuple>()?;
+        let record = pair.get_item(1)?.cast_into::<PyTuple>()?;
+        let mut headers = Vec::new();
+        let given = record.get_item(3)?;
+        if given.len()? > 0 {
+            for header in given.try_iter()? {
+                headers.push(HeldHeader::new(&header?)?);
+            }
+        }
+        Ok(Self {
+            plan: pair.get_item(0)?.cast_into::<PythonPlan>()?.unbind(),
+            value: bytes_of(&record.get_item(0)?)?,
+            key: bytes_of(&record.get_item(1)?)?,
+            timestamp_ms: record.get_item(2)?.extract()?,
+            headers,
+        })
+    }
+
+    fn raw(&self) -> Raw<'_> {
+        Raw {
+            plan: &self.plan.get().plan,
+            value: self.value.as_deref(),
+            key: self.key.as_deref(),
+            timestamp_ms: self.timestamp_ms,
+            headers: self
+                .headers
+                .iter()
+                .map(|header| Header { name: header.name.as_deref(), value: header.value.as_deref() })
+                .collect(),
+        }
+    }
+}
+
+impl HeldHeader {
+    fn new(pair: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let name = pair.get_item(0)?.cast_into::<PyString>()?;
+        // A name with a surrogate is not UTF-8, and no policy can name it.
+        let name = PyBackedStr::try_from(name).ok();
+        Ok(Self { pair: pair.clone().unbind(), name, value: bytes_of(&pair.get_item(1)?)? })
+    }
+}
+
+fn bytes_of(given: &Bound<'_, PyAny>) -> PyResult<Option<PyBackedBytes>> {
+    if given.is_none() { Ok(None) } else { Ok(Some(PyBackedBytes::from(given.clone().cast_into::<PyBytes>()?))) }
+}
+
+/// The classes and words of `tokenweir.core.outcome`.
+struct Words {
+    outcome: Py<PyAny>,
+    sanitized: Py<PyAny>,
+    withheld: Py<PyAny>,
+    rejected: Py<PyAny>,
+    reason: Py<PyAny>,
+    treated: Vec<Py<PyAny>>,
+}
+
+impl Words {
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let module = py.import("tokenweir.core.outcome")?;
+        let fate = module.getattr("Fate")?;
+        let treated = module.getattr("Treated")?.try_iter()?.map(|word| word.map(Bound::unbind));
+        Ok(Self {
+            outcome: module.getattr("Outcome")?.unbind(),
+            sanitized: fate.getattr("SANITIZED")?.unbind(),
+            withheld: fate.getattr("WITHHELD")?.unbind(),
+            rejected: fate.getattr("REJECTED")?.unbind(),
+            reason: module.getattr("Reason")?.unbind(),
+            treated: treated.collect::<PyResult<_>>()?,
+        })
+    }
+
+    /// Return an outcome of a record; where the engine failed, `faults` is told why.
+    fn outcome<'py>(
+        &self,
+        py: Python<'py>,
+        outcome: Outcome,
+        held: &HeldRecord,
+        faults: &mut Vec<&'static str>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let class = self.outcome.bind(py);
+        let none = py.None();
+        match outcome {
+            Outcome::Sanitized(record) => {
+                let key = record.key.map(|key| PyBytes::new(py, key.as_bytes()));
+                let value = record.value.map(|value| PyBytes::new(py, &value));
+                let headers = record.headers.iter().filter_map(|index| held.headers.get(*index));
+                let headers = PyList::new(py, headers.map(|header| &header.pair).collect::<Vec<_>>())?;
+                let treated = self.counts(py, record.counts)?;
+                class.call1((&self.sanitized, key, value, record.timestamp_ms, headers, none, "", treated))
+            }
+            Outcome::Withheld(counts) => {
+                let treated = self.counts(py, counts)?;
+                class.call1((&self.withheld, &none, &none, -1, PyList::empty(py), &none, "", treated))
+            }
+            Outcome::Rejected { reason, path } => self.rejected(py, reason, &path),
+            Outcome::Failed(why) => {
+                faults.push(why);
+                self.rejected(py, "engine_error", "")
+            }
+        }
+    }
+
+    fn rejected<'py>(&self, py: Python<'py>, reason: &str, path: &str) -> PyResult<Bound<'py, PyAny>> {
+        let none = py.None();
+        let reason = self.reason.bind(py).call1((reason,))?;
+        let class = self.outcome.bind(py);
+        class.call1((&self.rejected, &none, &none, -1, PyList::empty(py), reason, path, PyDict::new(py)))
+    }
+
+    fn counts<'py>(&self, py: Python<'py>, counts: Counts) -> PyResult<Bound<'py, PyDict>> {
+        let treated = PyDict::new(py);
+        for (word, count) in self.treated.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            treated.set_item(word, count)?;
+        }
+        Ok(treated)
+    }
+}
+
+/// Asks an object of Python, with the GIL for that time.
+struct PythonHost {
+    host: Py<PyAny>,
+    /// What was converted before, by its address; the object is kept, so that no other can have it.
+    known: HashMap<usize, (Py<PyAny>, Arc<SubjectConsent>)>,
+}
+
+impl PythonHost {
+    fn ask<'py, Answer, Question>(&self, py: Python<'py>, method: &str, questions: Question) -> PyResult<Vec<Answer>>
+    where
+        Answer: FromPyObjectOwned<'py, Error = PyErr>,
+        Question: IntoPyObject<'py>,
+    {
+        self.host.bind(py).call_method1(method, (questions,))?.extract()
+    }
+}
+
+impl Host for PythonHost {
+    type Error = PyErr;
+
+    fn canonical_ids(&mut self, ids: &[(bool, String)]) -> PyResult<Vec<Option<String>>> {
+        Python::attach(|py| self.ask(py, "canonical_ids", ids))
+    }
+
+    fn centres(&mut self, cells: &[Cell]) -> PyResult<Vec<Option<(f64, f64)>>> {
+        let positions: Vec<(u8, f64, f64)> = cells.iter().map(|cell| cell.position()).collect();
+        Python::attach(|py| self.ask(py, "centres", positions))
+    }
+
+    fn consents(&mut self, subjects: &[(&str, &str)]) -> PyResult<Vec<Arc<SubjectConsent>>> {
+        Python::attach(|py| {
+            let found = self.host.bind(py).call_method1(intern!(py, "consents"), (subjects,))?;
+            let found = found.try_iter()?.map(|consent| self.consent(&consent?));
+            found.collect()
+        })
+    }
+}
+
+impl PythonHost {
+    /// Convert a `SubjectConsent`. Many subjects share one, such as that of whom nothing is known.
+    fn consent(&mut self, consent: &Bound<'_, PyAny>) -> PyResult<Arc<SubjectConsent>> {
+        let address = consent.as_ptr().addr();
+        if let Some((_, known)) = self.known.get(&address) {
+            return Ok(known.clone());
+        }
+        let py = consent.py();
+        let states = consent.getattr(intern!(py, "states"))?.call_method0(intern!(py, "values"))?;
+        let states = states.try_iter()?.map(|state| decisions(&state?.getattr(intern!(py, "decisions"))?));
+        let converted = Arc::new(SubjectConsent {
+            states: states.collect::<PyResult<_>>()?,
+            undecodable: consent.getattr(intern!(py, "undecodable"))?.extract()?,
+            minor: consent.getattr(intern!(py, "minor"))?.extract()?,
+            jurisdictions: consent.getattr(intern!(py, "jurisdictions"))?.extract()?,
+            recipient_denials: texts(&consent.getattr(intern!(py, "recipient_denials"))?)?,
+        });
+        self.known.insert(address, (consent.clone().unbind(), converted.clone()));
+        Ok(converted)
+    }
+}
+
+fn texts(given: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    given.try_iter()?.map(|text| text?.extract()).collect()
+}
+
+/// Convert the decisions of one source: per name the decision, and when it was made and when it ends.
+fn decisions(given: &Bound<'_, PyAny>) -> PyResult<HashMap<String, Decision>> {
+    let entries = given.call_method0(intern!(given.py(), "items"))?;
+    let converted = entries.try_iter()?.map(|entry| {
+        let (name, decision): (String, Bound<'_, PyTuple>) = entry?.extract()?;
+        let denies = decision.get_item(0)?.extract::<PyBackedStr>()? == *"deny";
+        let decided_at_ms = decision.get_item(1)?.extract()?;
+        Ok((name, Decision { denies, decided_at_ms, expires_at_ms: decision.get_item(2)?.extract()? }))
+    });
+    converted.collect()
+}

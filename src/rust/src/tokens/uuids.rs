@@ -1,0 +1,69 @@
+//! Tokens of UUIDs (RFC 9562): 122 bits are enciphered, the version and the variant are kept.
+#![forbid(unsafe_code)]
+
+use crate::rank::Rank;
+
+use super::encoding;
+use super::ranked::{Format, Number, Prepared};
+
+const FREE_BITS: usize = 122;
+const LENGTH: usize = 36;
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
+// Most significant bit first: 48 bits, 4 bits of version, 12 bits, 2 bits of variant, 62 bits (RFC 9562, section 4).
+const LAST: u128 = (1 << 62) - 1;
+const MIDDLE: u128 = (1 << 12) - 1;
+
+/// A UUID in text or as 16 bytes. Either case is read; the token is in lower case, so that case breaks no join.
+pub(super) struct Uuids;
+
+impl Uuids {
+    /// Return the text form of 16 bytes in network order.
+    pub(super) fn text_of_bytes(bytes: &[u8]) -> Option<String> {
+        Some(written(u128::from_be_bytes(bytes.try_into().ok()?)))
+    }
+}
+
+impl Format for Uuids {
+    fn radix(&self) -> u32 {
+        2
+    }
+
+    fn prepare<'t>(&self, text: &'t str) -> Option<Prepared<'t>> {
+        if text.len() != LENGTH {
+            return None;
+        }
+        let mut bits = 0_u128;
+        for (place, byte) in text.bytes().enumerate() {
+            if HYPHENS.contains(&place) {
+                (byte == b'-').then_some(())?;
+            } else {
+                bits = bits << 4 | u128::from(char::from(byte).to_digit(16)?);
+            }
+        }
+        let (version, variant) = (bits >> 76 & 0xf, bits >> 62 & 0b11);
+        let rank = ((bits >> 80) << 12 | bits >> 64 & MIDDLE) << 62 | bits & LAST;
+        Some(Prepared {
+            number: Number::Rank(Rank::Small(rank)),
+            length: FREE_BITS,
+            kept: format!("{version:x}{variant}").into(),
+            frame: text,
+        })
+    }
+
+    fn render(&self, prepared: &Prepared<'_>, number: Number<'static>) -> String {
+        let Number::Rank(Rank::Small(rank)) = number else { return String::new() };
+        let mut kept = prepared.kept.chars().map(|digit| u128::from(digit.to_digit(16).unwrap_or_default()));
+        let (version, variant) = (kept.next().unwrap_or_default(), kept.next().unwrap_or_default());
+        let middle = rank >> 62 & MIDDLE;
+        written((rank >> 74) << 80 | version << 76 | middle << 64 | variant << 62 | rank & LAST)
+    }
+}
+
+fn written(bits: u128) -> String {
+    let mut text = encoding::hex(&bits.to_be_bytes());
+    for place in HYPHENS {
+        text.insert(place, '-');
+    }
+    text
+}
