@@ -94,7 +94,8 @@ def test_kills_lose_double_reorder_and_leak_nothing(prove: Callable[[Scale], Pro
 
     _assert_proven(violations, hits, proof)
     # Fates outside of the races are exact.
-    assert proof.numbers.racing < proof.numbers.pairs * 0.15
+    # The shorter a run, the more of it lies around a kill.
+    assert proof.numbers.racing < proof.numbers.pairs * (0.15 if events >= 100_000 else 0.3)
     # Kills hit open transactions: their records are on the disk, and no reader has seen them.
     assert proof.numbers.aborted_records > 0
 

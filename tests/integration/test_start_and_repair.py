@@ -288,12 +288,12 @@ def test_a_prompt_that_waits_undoes_nothing_that_a_gateway_does_meanwhile(
 ) -> None:
     """Real processes: what was shown is no longer so when it is answered; no record leaves twice."""
     world = make()
+    world.allow(1, "email_marketing")
     world.send(1, 3, partition=0)
     assert refusals(world) == []
 
     def answer(*_arguments: object, **_named: object) -> str:
         gateway = run(world)
-        gateway.allow(1, "email_marketing")
         until(has_committed(world, 3, 0), gateway.log)
         assert gateway.stop() == 0
         return "interactions"
