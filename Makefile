@@ -20,6 +20,7 @@ setup: $(STAMP) ## Install tokenweir and its tools into .venv (again only after 
 $(STAMP): pyproject.toml $(RUST_SOURCES)
 	@$(PYTHON3) -c 'import sys; sys.exit("tokenweir needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
 	@test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
+	@echo 'Installing into $(VENV)$(if $(CARGO_FOUND), and building the native module): this takes a minute or two.'
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@$(BIN)/tokenweir version
 	@touch $@

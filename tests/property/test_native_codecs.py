@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from benchmarks import workload
@@ -17,18 +17,17 @@ from hypothesis import strategies as st
 from tests.property.test_avro_properties import MUTATIONS, PATHS, mutated, published, schemas, values
 from tests.property.test_json_properties import OBJECTS, PIECES, damaged, encoded
 from tests.support.infer import infer
+from tests.support.native import native_module
 
 from tokenweir.core import avro, avro_codec, json_codec, jsonschema
 from tokenweir.core.plan import to_plain
 from tokenweir.core.schema import ABSENT, CONTAINERS, DEFAULT_LIMITS, Field, JsonNumber, Kind, Limits, Node, Schema
 from tokenweir.errors import DecodeError, InvalidValueError, SchemaError
 
-try:
+if TYPE_CHECKING:
     from tokenweir._native import Codec
-except ImportError:
-    if os.environ.get("CI"):
-        raise
-    pytest.skip("the native engine was not built: no Rust toolchain", allow_module_level=True)
+else:
+    Codec = native_module().Codec
 
 DATA = Path(__file__).parents[1] / "data"
 

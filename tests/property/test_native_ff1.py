@@ -93,7 +93,8 @@ def on_numerals(ff1: Any, call: tuple[Any, ...]) -> list[object]:  # noqa: ANN40
     bound = outcome(lambda: ff1(key, radix, strict=strict))
     if isinstance(bound, tuple):
         return [bound]
-    return [repr(bound), outcome(bound.encrypt, values, tweak), outcome(bound.decrypt, values, tweak)]  # type: ignore[attr-defined]
+    encrypt, decrypt = bound.encrypt, bound.decrypt  # type: ignore[attr-defined]  # It is of either engine.
+    return [repr(bound), outcome(encrypt, values, tweak), outcome(decrypt, values, tweak)]
 
 
 def on_texts(ff1: Any, call: tuple[Any, ...]) -> list[object]:  # noqa: ANN401 - either class

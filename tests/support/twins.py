@@ -31,7 +31,7 @@ class TwinEngine(ReferenceEngine):
         texts = [[output.derived and output.derived.text for output in made.outputs] for made in (bound, twin)]
         assert texts[0] == texts[1]
         # Where the plan is kept, no other can come to stand at its address.
-        bound.twin = twin  # type: ignore[attr-defined]
+        bound.twin = twin  # type: ignore[attr-defined]  # Only twins have one.
         self._twins[id(bound)] = twin
         return bound
 
