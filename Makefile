@@ -31,7 +31,7 @@ demo: setup ## Show the whole loop on built-in data: no broker, no account
 test: unit integration ## Run every test but the long ones with kills
 
 unit: setup ## Run the tests that need nothing but Python
-	$(PYTHON) -m pytest -q -m 'not integration and not chaos' tests
+	$(PYTHON) -m pytest -q -n auto -m 'not integration and not chaos' tests
 
 integration: setup ## Run the tests on a real Kafka broker and schema registry (Java 17 and Maven, or Docker)
 	$(PYTHON) -m pytest -q -m 'integration and not chaos' tests/integration

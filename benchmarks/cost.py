@@ -21,7 +21,8 @@ from typing import Any, Final
 import fastavro
 
 from tokenweir.core.consent import SubjectConsent, parse_value
-from tokenweir.core.engine import Record, ReferenceEngine
+from tokenweir.core.engine import ReferenceEngine
+from tokenweir.core.engineapi import Record
 from tokenweir.core.keys import Keyset
 from tokenweir.core.planning import SourceSchema, plan_stream
 from tokenweir.core.policy.loader import load_policy

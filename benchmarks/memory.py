@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import workload
-from tokenweir.core.engine import Record
+from tokenweir.core.engineapi import Record
 
 _BATCH: Final = 2_000
 _SAMPLES: Final = 10

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import fastavro
 
 from benchmarks import workload
-from tokenweir.core.engine import BoundPlan, Record, ReferenceEngine
+from tokenweir.core.engine import BoundPlan, ReferenceEngine
+from tokenweir.core.engineapi import Record
 
 
 def _microseconds(action: Callable[[], object], events: int) -> float:

@@ -13,7 +13,11 @@ import pytest
 # Helpers are imported as `tests.support.…`, whether pytest, mypy or `python -m` looks for them.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+# pytest-xdist gives its workers a terminal's width, which the output that tests read would follow.
+os.environ.pop("COLUMNS", None)
+
 from tests.support.artifacts import PartMissingError
+from tests.support.native import native_module
 from tests.support.rig import Broker, KafkaBroker, Registry, SchemaRegistry
 
 _REAL_PARTS = {"kafka", "registry", "broker_factory"}
@@ -88,3 +92,12 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistr
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(params=["native", "reference"])
+def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let every gateway of a test run with this engine, once for each."""
+    if request.param == "native":
+        native_module()
+    monkeypatch.setenv("TOKENWEIR__GATEWAY__ENGINE", request.param)
+    return str(request.param)

@@ -11,12 +11,13 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # Not in its stub's __all__.
@@ -79,6 +80,7 @@ class Scene:
         ]
         self.crowd = Crowd(self.world, bootstrap, _PARTITIONS, _EVENTS_PER_SECOND)
         self.revoked: list[Revoked] = []
+        self._of_thread = threading.local()
 
     def _gateway(self, directory: Path, ordinal: int, registry_url: str, faults: FaultBox | None) -> GatewayRun:
         keys = self.world.directory / "keys"
@@ -117,7 +119,7 @@ class Scene:
         self.crowd.join(customers)
         time.sleep(0.3)
         if customers[0] % _BY_COMMAND == 0:
-            revoked = [self._revoke_by_command(phase, customer) for customer in customers]
+            revoked = [self._revoke_by_command(f"{phase}, by command", customer) for customer in customers]
         else:
             revoked = [self._await(each) for each in self.withdraw(phase, customers)]
         time.sleep(0.5)
@@ -127,12 +129,13 @@ class Scene:
     def withdraw(self, phase: str, customers: Sequence[int]) -> list[Revoked]:
         """Write the withdrawals of customers and note where they are."""
         places: dict[bytes, Acknowledged] = {}
-        asked = time.monotonic()
         now_ms = time.time_ns() // 1_000_000
         values = {
             _key(customer): to_value(withdrawn(_allowed(), _purposes(customer), now_ms)) for customer in customers
         }
-        self._writer().write_all(values.items(), places.__setitem__)
+        writer = self._warm_writer()
+        asked = time.monotonic()
+        writer.write_all(values.items(), places.__setitem__)
         written = self._ends()
         return [
             Revoked(
@@ -192,6 +195,12 @@ class Scene:
             for topic in self.outputs.values()
             for number, end in admin.high_watermarks(topic, range(_PARTITIONS)).items()
         }
+
+    def _warm_writer(self) -> TopicWriter:
+        """Return this thread's writer: whoever writes withdrawals all day has one that is connected."""
+        if not hasattr(self._of_thread, "writer"):
+            self._of_thread.writer = self._writer()
+        return cast("TopicWriter", self._of_thread.writer)
 
     def _writer(self) -> TopicWriter:
         return TopicWriter(self.config.kafka.client_properties(), self.config.consent.topic, "test")
@@ -266,7 +275,7 @@ def test_nothing_leaves_at_or_past_the_evidence_whatever_strikes(
     assert verdict.violations == []
     assert (verdict.doubled, verdict.surfaced) == (0, 0)
     assert set(later) <= {State.ENFORCED}
-    assert not [each for each in pending if each.phase == "calm"]
+    assert not [each for each in pending if each.phase.startswith("calm")]
     # The run was no tame one: without the barrier it would have failed, and it was struck in every way.
     assert verdict.after_writing > REVOKES / 10
     assert verdict.unhurt > REVOKES / 10

@@ -63,6 +63,7 @@ def _assert_proven(violations: list[Violation], hits: list[Hit], proof: Proof) -
     assert numbers.canaries > 7 * proof.scale.events
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_a_quiet_run_is_exact_and_what_is_planted_in_it_is_found(
     prove: Callable[[Scale], Proof], broker: Broker
 ) -> None:

@@ -71,8 +71,11 @@ def _poison(world: World, kind: bytes, *, partition: int = 0) -> None:
     world.send(3, 3, partition=partition)
 
 
-def test_a_record_that_crashes_its_worker_becomes_a_dead_letter(start: Start) -> None:
-    """A real SIGSEGV, three times; the record is named in the log, counted, and nothing of it leaves."""
+def test_a_record_that_crashes_its_worker_becomes_a_dead_letter(start: Start, each_engine: str) -> None:
+    """A real SIGSEGV, three times; the record is named in the log, counted, and nothing of it leaves.
+
+    The native engine works on many records at once, so that its first death cannot tell which of them it was.
+    """
     world, gateway = start()
     _poison(world, CRASH)
     world.send(1, 5, partition=1)
@@ -82,7 +85,9 @@ def test_a_record_that_crashes_its_worker_becomes_a_dead_letter(start: Start) ->
     assert _letters(world) == {(0, 3, "quarantined", world.schema_id): 2}
     deaths = [event for event in gateway.events("process_died") if event["kind"] == "worker"]
     assert [death["signal"] for death in deaths] == [signal.SIGSEGV] * 3
-    assert [(death["phase"], death["partition"], death["offset"]) for death in deaths] == [("engine", 0, 3)] * 3
+    named = deaths[1:] if each_engine == "native" else deaths
+    assert {death["phase"] for death in deaths} == {"engine"}
+    assert {(death["partition"], death["offset"]) for death in named} == {(0, 3)}
     (quarantined,) = gateway.events("record_quarantined")
     assert (quarantined["partition"], quarantined["offset"]) == (0, 3)
     series = 'tokenweir_quarantined_total{stream="interactions"}'

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.canaries import Canary, leaked, surface
 from tests.support.engines import NOW_MS, Rig, allow, avro_encode, deny, json_schema_of, rig, small_policy
 
-from tokenweir.core.engine import Record
+from tokenweir.core.engineapi import Record
 from tokenweir.core.outcome import Outcome
 from tokenweir.core.program import ProgramBuilder
 

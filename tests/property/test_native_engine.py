@@ -26,7 +26,7 @@ from tests.support.nativeworlds import worlds
 from tests.unit import test_engine
 
 from tokenweir.core.consent import UNKNOWN, SubjectConsent
-from tokenweir.core.engine import Record
+from tokenweir.core.engineapi import Record
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import FindingsError, SchemaError
 

@@ -19,7 +19,7 @@ import pytest
 from ruamel.yaml import YAML
 from tests.support.engines import Rig, avro_encode, json_schema_of, rig
 
-from tokenweir.core.engine import Record
+from tokenweir.core.engineapi import Record
 from tokenweir.core.outcome import Fate, Outcome
 
 _DIRECTORY = Path(__file__).parent

@@ -338,7 +338,7 @@ class Fire:
 def phases(revoked: Sequence[Revoked]) -> str:
     """Return how many withdrawals of each phase got which answer, after how long, and what they waited for."""
     heads = ("revokes", "ENFORCED", "PENDING", "NOT_RUNNING", "p50 (s)", "p99 (s)", "max (s)")
-    lines = ["phase  " + "".join(f"{head:>13}" for head in heads)]
+    lines = [f"{'phase':18}" + "".join(f"{head:>13}" for head in heads)]
     for phase in dict.fromkeys(each.phase for each in revoked):
         of_phase = [each for each in revoked if each.phase == phase]
         states = Counter(each.state for each in of_phase)
@@ -346,7 +346,7 @@ def phases(revoked: Sequence[Revoked]) -> str:
         counts = (len(of_phase), *(states[state] for state in (State.ENFORCED, State.PENDING, State.NOT_RUNNING)))
         times = (statistics.median(seconds), seconds[int(0.99 * (len(seconds) - 1))], seconds[-1])
         cells = [*(f"{count:13}" for count in counts), *(f"{time:13.2f}" for time in times)]
-        lines.append(f"{phase:7}{''.join(cells)}")
+        lines.append(f"{phase:18}{''.join(cells)}")
         causes = sum((Counter(dict.fromkeys(each.causes, 1)) for each in of_phase), Counter[Cause]())
         lines.append(f"  waited for: {', '.join(f'{cause} {count}' for cause, count in causes.most_common())}")
     return "\n".join(lines)

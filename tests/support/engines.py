@@ -15,7 +15,8 @@ import jsonschema as jsonschema_library
 
 from tokenweir.core.consent import UNKNOWN, SubjectConsent, merge, parse_key, parse_value
 from tokenweir.core.context import StreamContext, domain_of
-from tokenweir.core.engine import BoundOutput, BoundPlan, Record, ReferenceEngine
+from tokenweir.core.engine import BoundOutput, BoundPlan, ReferenceEngine
+from tokenweir.core.engineapi import Record
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Outcome
 from tokenweir.core.planning import PlannedStream, SourceSchema, plan_stream

@@ -23,7 +23,8 @@ from tests.support.keysets import published_keyset
 from tokenweir.app.consentlines import ConsentLines
 from tokenweir.app.files import open_source
 from tokenweir.app.workspace import Workspace, open_workspace, schema_file
-from tokenweir.core.engine import Record, ReferenceEngine
+from tokenweir.core.engine import ReferenceEngine
+from tokenweir.core.engineapi import Record
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Fate, Outcome
 from tokenweir.core.planning import plan_stream

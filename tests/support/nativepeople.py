@@ -14,7 +14,7 @@ from tests.support.engines import NOW_MS
 
 from tokenweir.core import avro_codec, json_codec
 from tokenweir.core.consent import UNDECODABLE, Decision, SourceState, SubjectConsent
-from tokenweir.core.engine import Record
+from tokenweir.core.engineapi import Record
 from tokenweir.core.schema import ABSENT, Field, JsonNumber, Kind, Node, Schema
 from tokenweir.core.subjects import Subject
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Final
 
 from tokenweir.__main__ import main
 from tokenweir.adapters.consumer import Batch, GroupConsumer
-from tokenweir.core.engine import BoundPlan, Record, ReferenceEngine
+from tokenweir.core.engine import BoundPlan, ReferenceEngine
+from tokenweir.core.engineapi import Record
 from tokenweir.runtime import supervisor
 from tokenweir.runtime.children import ChildSpec, run_child
 
@@ -36,6 +39,14 @@ def _hang() -> None:
         pass
 
 
+def _end_of(value: bytes) -> None:
+    """End the process in the way that a record says, if it says so."""
+    if CRASH in value:
+        _crash()
+    if HANG in value:
+        _hang()
+
+
 def _poison_engine() -> None:
     process = ReferenceEngine.process
 
@@ -45,6 +56,29 @@ def _poison_engine() -> None:
     _patch(ReferenceEngine, "process", functools.wraps(process)(poisoned))
 
 
+def _poison_native_engine() -> None:
+    if find_spec("tokenweir._native") is None:
+        return
+    from tokenweir.adapters import nativeengine  # noqa: PLC0415 - its module may be absent.
+
+    _patch(nativeengine, "CompiledEngine", _PoisonedCompiled)
+
+
+class _PoisonedCompiled:
+    """The compiled engine, whose work on a slice some records end."""
+
+    def __init__(self, *arguments: object) -> None:
+        self._engine = importlib.import_module("tokenweir._native").Engine(*arguments)
+
+    def process(self, records: Sequence[tuple[object, Record]], first: int, count: int, *rest: object) -> object:
+        for _, record in records[first : first + count]:
+            _end_of(record.value or b"")
+        return self._engine.process(records, first, count, *rest)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._engine, name)
+
+
 class _Poisoned:
     """A bound plan whose decoder some records end."""
 
@@ -52,10 +86,7 @@ class _Poisoned:
         self._bound = bound
 
     def read(self, value: bytes) -> object:
-        if CRASH in value:
-            _crash()
-        if HANG in value:
-            _hang()
+        _end_of(value)
         return self._bound.read(value)
 
     def __getattr__(self, name: str) -> object:
@@ -89,6 +120,7 @@ if __name__ == "__main__":
         main()
     else:
         _poison_engine()
+        _poison_native_engine()
         _poison_client()
         code = run_child()
         sys.stderr.flush()

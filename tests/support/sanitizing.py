@@ -6,10 +6,13 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 import fastavro
 
+from tokenweir.adapters.engines import EngineName, engine_name
 from tokenweir.app.consentlines import ConsentLines
 from tokenweir.app.files import Outputs
 from tokenweir.app.sanitize import Report, Sanitizer
@@ -58,16 +61,34 @@ def sanitize(
     now_ms: int,
     schema: SourceSchema | None = None,
 ) -> Sanitized:
-    """Sanitize files into a directory, for all audiences of the stream; a fault of the engine is raised."""
+    """Sanitize files into a directory, for all audiences of the stream; a fault of the engine is raised.
+
+    Where the native engine is installed it sanitizes them too, and must make the same files and the same report.
+    """
     context = stream_context(workspace.policy, stream, keyset)
     audiences = [output.audience for output in context.stream.outputs]
     names = [str(path) for path in files]
-    sanitizer = _AnySubject(
-        workspace, context, audiences, keyset, consent, schema=schema, now_ms=now_ms, on_fault=_raise
-    )
-    with Outputs(f"{directory}/", audiences, names) as outputs:
-        sanitizer.run(names, outputs)
-        return Sanitized(sanitizer.report, {audience: list(paths) for audience, paths in outputs.written.items()})
+
+    def made_by(engine: EngineName, into: Path) -> Sanitized:
+        sanitizer = _AnySubject(
+            workspace, context, audiences, keyset, consent, schema=schema, now_ms=now_ms, engine=engine, on_fault=_raise
+        )
+        # Containers would differ in the random bytes between their blocks.
+        with patch("tokenweir.app.files.os.urandom", bytes), Outputs(f"{into}/", audiences, names) as outputs:
+            sanitizer.run(names, outputs)
+            return Sanitized(sanitizer.report, {audience: list(paths) for audience, paths in outputs.written.items()})
+
+    made = made_by(EngineName.REFERENCE, directory)
+    if engine_name() is EngineName.NATIVE:
+        with TemporaryDirectory() as twin:
+            same = made_by(EngineName.NATIVE, Path(twin))
+            assert same.report.plain() == made.report.plain()
+            assert _contents(same) == _contents(made)
+    return made
+
+
+def _contents(made: Sanitized) -> dict[str, list[bytes]]:
+    return {audience: [path.read_bytes() for path in paths] for audience, paths in made.files.items()}
 
 
 def _raise(error: Exception) -> NoReturn:

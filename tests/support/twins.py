@@ -7,7 +7,8 @@ from typing import Any
 
 from tokenweir.adapters.nativeengine import NativeEngine, NativePlan
 from tokenweir.core.consent import SubjectConsent
-from tokenweir.core.engine import UNWATCHED, BoundPlan, ConsentLookup, Record, ReferenceEngine, Watch
+from tokenweir.core.engine import BoundPlan, ReferenceEngine
+from tokenweir.core.engineapi import UNWATCHED, ConsentLookup, Record, Watch
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Outcome
 from tokenweir.core.plan import Plan

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from tokenweir.core.consent import UNKNOWN
-from tokenweir.core.engine import BoundPlan, ConsentLookup, Record, ReferenceEngine, Watch
+from tokenweir.core.engine import BoundPlan, ReferenceEngine
+from tokenweir.core.engineapi import ConsentLookup, Record, Watch
 from tokenweir.core.outcome import Fate, Outcome, Reason
 from tokenweir.runtime.batch import MAX_ENGINE_SECONDS, BatchWatch, Work, offsets_after, run_engine
 from tokenweir.runtime.plans import ReadyPlan

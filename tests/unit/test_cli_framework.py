@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,7 @@ def test_version() -> None:
     assert RUNNER.invoke(app, ["--version"]).stdout == f"tokenweir {__version__}\n"
     parts = json.loads(RUNNER.invoke(app, ["version", "--format", "json"]).stdout)
     assert parts["tokenweir"] == __version__
-    assert parts["engine"] == "reference"
+    assert parts["engine"] == ("native" if find_spec("tokenweir._native") else "reference")
     assert {"python", "librdkafka", "confluent-kafka", "cryptography", "openssl", "fastavro"} <= parts.keys()
     assert __version__ in RUNNER.invoke(app, ["version"]).stdout
 

@@ -20,7 +20,7 @@ from tests.support.engines import (
 )
 
 from tokenweir.core import avro
-from tokenweir.core.engine import Record
+from tokenweir.core.engineapi import Record
 from tokenweir.core.schema import Kind, Node
 
 _ADDRESS = {

@@ -23,7 +23,8 @@ from tests.support.engines import (
 
 from tokenweir.core import engine
 from tokenweir.core.consent import SubjectConsent
-from tokenweir.core.engine import Record, totals
+from tokenweir.core.engine import totals
+from tokenweir.core.engineapi import Record
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import REASONS, Fate, Outcome, Reason, Stage
 from tokenweir.core.program import ProgramBuilder

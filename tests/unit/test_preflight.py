@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from tokenweir.adapters.admin import Admin
+from tokenweir.adapters.engines import EngineName
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.app import demodata
 from tokenweir.config import load_config
@@ -26,7 +27,7 @@ def test_a_directory_of_schemas_hides_no_other_check(tmp_path: Path) -> None:
     """That schema ids are missing is one failure among others, so that one call shows them all."""
     demodata.write(tmp_path, 1_700_000_000_000, bytes(16))
     config = load_config(tmp_path / demodata.CONFIG, {})
-    gateway = Gateway(config, read_text(config.policy.file), str(config.policy.file), "")
+    gateway = Gateway(config, read_text(config.policy.file), str(config.policy.file), "", EngineName.REFERENCE)
 
     done = list(preflight.checks(gateway, cast("Admin", _NoBroker()), open_registry(config)))
 

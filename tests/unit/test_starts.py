@@ -11,6 +11,7 @@ import pytest
 from tokenweir.adapters.admin import Admin, Isolation, TopicDescription
 from tokenweir.adapters.consentreader import ConsentStoreReader
 from tokenweir.adapters.consumer import Committed, GroupConsumer, Partition
+from tokenweir.adapters.engines import EngineName
 from tokenweir.adapters.freshness import Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault, UnstableOffsetsError
 from tokenweir.config import load_config
@@ -107,7 +108,7 @@ def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Gateway:
     start = getattr(request, "param", "earliest")
     path.write_text(f"version: 1\nkafka: {{bootstrap_servers: 'nowhere:1'}}\ngateway: {{start: {start}}}\n")
     config = load_config(path, {})
-    return Gateway(config, read_text(config.policy.file), str(config.policy.file), "")
+    return Gateway(config, read_text(config.policy.file), str(config.policy.file), "", EngineName.REFERENCE)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tokenweir._native import Plan as CompiledPlan
 from tokenweir.core import nativeplan
 from tokenweir.core.consent import PurposeRule, SubjectConsent
 from tokenweir.core.derive import Derived, derive
-from tokenweir.core.engine import UNWATCHED, ConsentLookup, Record, Watch
+from tokenweir.core.engineapi import UNWATCHED, ConsentLookup, Record, Watch
 from tokenweir.core.generalize.cell import CellGeneralizer
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Outcome

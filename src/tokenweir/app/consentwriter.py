@@ -205,7 +205,7 @@ class ConsentTopic:
 
     def state(self, key: ConsentKey) -> SourceState | None:
         """Return the present state of one source of a subject, None where it has none."""
-        partition = partition_of(format_key(key.subject, key.source), self._partitions)
+        partition = partition_of(_raw_key(key), self._partitions)
         found = self.read(lambda subject: subject == key.subject, [partition])
         consent = found.subjects.get(key.subject)
         return None if consent is None else consent.states.get(key.source)
@@ -224,10 +224,12 @@ class ConsentTopic:
         Raises:
             RefusedError: The present state cannot be read, or the topic is not compacted.
         """
+        self._require_compacted()
+        writer = self._writer()
         found = self.read(lambda subject: subject == key.subject, on_progress=on_progress)
         consent = found.subjects.get(key.subject, UNKNOWN)
         new = change.apply(consent.states.get(key.source), now_ms)
-        return Written(new, self._write(key, new), misplaced_partitions(consent), found.blocks)
+        return Written(new, writer.write(_raw_key(key), to_value(new)), misplaced_partitions(consent), found.blocks)
 
     def withdraw(self, key: ConsentKey, names: Sequence[str], now_ms: int) -> tuple[SourceState, Acknowledged]:
         """Write a withdrawal as :func:`withdrawn` makes it, and return the new state with its place.
@@ -235,12 +237,10 @@ class ConsentTopic:
         Raises:
             RefusedError: The present state cannot be read, or the topic is not compacted.
         """
-        new = withdrawn(self.state(key), names, now_ms)
-        return new, self._write(key, new)
-
-    def _write(self, key: ConsentKey, state: SourceState) -> Acknowledged:
         self._require_compacted()
-        return self._writer().write(format_key(key.subject, key.source), to_value(state))
+        writer = self._writer()
+        new = withdrawn(self.state(key), names, now_ms)
+        return new, writer.write(_raw_key(key), to_value(new))
 
     def import_states(
         self,
@@ -264,17 +264,14 @@ class ConsentTopic:
             if written % _SHOW_EVERY == 0:
                 on_written(written)
 
-        records = (
-            (format_key(line.key.subject, line.key.source), None if line.state is None else to_value(line.state))
-            for line in lines
-        )
+        records = ((_raw_key(line.key), None if line.state is None else to_value(line.state)) for line in lines)
         self._writer().write_all(records, count)
         return written
 
     def _refuse_harm(self, lines: Sequence[ConsentLine]) -> None:
         """Refuse what would undo a decision that stands: the last record of a key wins, whatever its dates say."""
         subjects = {line.key.subject for line in lines}
-        partitions = {partition_of(format_key(line.key.subject, line.key.source), self._partitions) for line in lines}
+        partitions = {partition_of(_raw_key(line.key), self._partitions) for line in lines}
         found = self.read(lambda subject: subject in subjects, partitions)
         forgetting, older = [], []
         for line in lines:
@@ -311,6 +308,10 @@ class ConsentTopic:
         return self._admin.topic_config(self._topic).get("cleanup.policy", "")
 
     def _writer(self) -> TopicWriter:
+        """Return a writer that begins to connect: made before the topic is read, it is ready when it is needed.
+
+        librdkafka asks for the id of an idempotent producer half a second after it has found no broker yet.
+        """
         return TopicWriter(self._properties, self._topic, _CLIENT_ID)
 
 
@@ -343,6 +344,10 @@ def is_older(new: SourceState, standing: SourceState) -> bool:
         if decided_at_ms < old.decided_at_ms or (lifts and decided_at_ms == old.decided_at_ms):
             return True
     return False
+
+
+def _raw_key(key: ConsentKey) -> bytes:
+    return format_key(key.subject, key.source)
 
 
 def _numbered(lines: Sequence[int]) -> str:

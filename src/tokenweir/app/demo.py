@@ -14,7 +14,8 @@ from tokenweir.app.consentlines import ConsentLines, read_lines
 from tokenweir.app.plans import fields
 from tokenweir.app.trace import Facts, FieldTrace, trace, why_withheld
 from tokenweir.app.workspace import Workspace
-from tokenweir.core.engine import BoundOutput, BoundPlan, Record, ReferenceEngine
+from tokenweir.core.engine import BoundOutput, BoundPlan, ReferenceEngine
+from tokenweir.core.engineapi import Record
 from tokenweir.core.explain import names_of
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Fate, Outcome

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tokenweir.adapters.admin import Admin
+from tokenweir.adapters.engines import engine_name
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.registry import Registry
 from tokenweir.config import Config
@@ -93,7 +94,9 @@ def _gateway(config: Config) -> Gateway:
     try:
         return Gateway.open(config)
     except KeysError:
-        return Gateway(config, read_text(config.policy.file), str(config.policy.file), "")
+        return Gateway(
+            config, read_text(config.policy.file), str(config.policy.file), "", engine_name(config.gateway.engine)
+        )
 
 
 def _keeps_tags(registry: Registry) -> Check:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, Protocol, Self
 
 from tokenweir.app.containers import MAGIC, SYNC_BYTES, ContainerReader, ContainerWriter
-from tokenweir.core.engine import BoundPlan
+from tokenweir.core.engineapi import Ready
 from tokenweir.core.planning import SourceSchema
 from tokenweir.errors import FileFormatError, UsageError
 
@@ -266,7 +266,7 @@ class Outputs:
         """Whether records would be written to a terminal."""
         return self._directory is None and self._file is None and sys.stdout.isatty()
 
-    def sinks(self, source: Source, bound: BoundPlan) -> dict[str, Sink]:
+    def sinks(self, source: Source, bound: Ready) -> dict[str, Sink]:
         """Return where the records of a source go, by audience.
 
         Raises:

@@ -23,7 +23,8 @@ from tokenweir.app.workspace import Workspace, schema_file
 from tokenweir.config import Config
 from tokenweir.core import wire
 from tokenweir.core.consent import DENIED, UNKNOWN, SubjectConsent
-from tokenweir.core.engine import BoundOutput, BoundPlan, Record, ReferenceEngine
+from tokenweir.core.engine import BoundOutput, BoundPlan, ReferenceEngine
+from tokenweir.core.engineapi import Record
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Fate, Outcome, Reason
 from tokenweir.core.planning import SourceSchema, plan_schema

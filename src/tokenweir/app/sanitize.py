@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tokenweir.adapters.engines import EngineName, make_engine
 from tokenweir.app.consentlines import ConsentLines
 from tokenweir.app.containers import same_layout
 from tokenweir.app.files import Outputs, Sink, Source, open_source
 from tokenweir.app.workspace import Workspace, schema_file
 from tokenweir.core.compiler import StreamContext
-from tokenweir.core.engine import BoundPlan, Record, ReferenceEngine
+from tokenweir.core.engineapi import Ready, Record
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Fate, Outcome
 from tokenweir.core.plan import Plan
@@ -70,6 +71,7 @@ class Sanitizer:
         consent: The decisions; without any, everything is unknown.
         schema: Replaces the schema of the stream and of containers; they must have its layout.
         now_ms: The clock at the start of the run, in milliseconds since 1970; it stands for every record's timestamp.
+        engine: Which one.
         on_progress: Called with the number of records read so far.
         on_fault: Told of an exception of the engine.
     """
@@ -84,18 +86,19 @@ class Sanitizer:
         *,
         schema: SourceSchema | None,
         now_ms: int,
+        engine: EngineName,
         on_progress: Callable[[int], None] = lambda _read: None,
         on_fault: Callable[[Exception], None] | None = None,
     ) -> None:
         self._workspace = workspace
         self._context = context
         self._audiences = list(audiences)
-        self._engine = ReferenceEngine(workspace.policy.policy, keyset, on_fault=on_fault)
+        self._engine = make_engine(engine, workspace.policy.policy, keyset, on_fault=on_fault)
         self._consent = consent
         self._schema = schema
         self._now_ms = now_ms
         self._on_progress = on_progress
-        self._bound: dict[str, BoundPlan] = {}
+        self._bound: dict[str, Ready] = {}
         self.report = Report(outputs={audience: Counter() for audience in audiences})
 
     def run(self, files: Sequence[str], outputs: Outputs) -> None:
@@ -141,7 +144,7 @@ class Sanitizer:
             raise UsageError(f"stream '{name}' has its schema in a registry: give it with --schema FILE")
         return schema_file(self._workspace.policy_directory / file)
 
-    def _plan(self, schema: SourceSchema) -> BoundPlan:
+    def _plan(self, schema: SourceSchema) -> Ready:
         bound = self._bound.get(schema.text)
         if bound is None:
             planned = plan_stream(self._workspace.policy, self._context, [schema])
@@ -162,7 +165,7 @@ class Sanitizer:
                     "files hold values without keys and headers, so nobody could say whose decision counts"
                 )
 
-    def _sanitize(self, bound: BoundPlan, source: Source, sinks: dict[str, Sink]) -> None:
+    def _sanitize(self, bound: Ready, source: Source, sinks: dict[str, Sink]) -> None:
         audiences = [output.output.audience for output in bound.outputs]
         read = 0
         for batch in _batches(source.records):

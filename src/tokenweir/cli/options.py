@@ -14,6 +14,14 @@ DEFAULT_CONFIG: Final = Path("tokenweir.yaml")
 _FORMAT: Final = "tokenweir.format"
 
 
+class EngineChoice(StrEnum):
+    """Which engine treats records."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    REFERENCE = "reference"
+
+
 class Format(StrEnum):
     """How a verb's data is printed."""
 

@@ -16,7 +16,7 @@ import typer
 from tokenweir.cli import verbs
 from tokenweir.cli.console import aligned, console, talk
 from tokenweir.cli.group import describe_fault
-from tokenweir.cli.options import Format
+from tokenweir.cli.options import EngineChoice, Format
 from tokenweir.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ def sanitize(
         str | None,
         typer.Option("--output", "-o", metavar="OUT", help="A file, or DIR/ for a file per input and audience."),
     ] = None,
+    engine: Annotated[
+        EngineChoice, typer.Option("--engine", help="Which engine treats records; both give the same.")
+    ] = EngineChoice.AUTO,
     format_: Annotated[
         Format, typer.Option("--format", help="How the report on standard error is written.")
     ] = Format.TEXT,
@@ -79,7 +82,8 @@ def sanitize(
     A container gives a container with the derived schema, lines give lines. The clock at the start of the run stands
     for every record's timestamp. Rejected records are counted and are no failure; a file that cannot be read is.
     """
-    from tokenweir.app.files import Outputs  # noqa: PLC0415 - the engine is slow to import; --help does not need it.
+    from tokenweir.adapters.engines import engine_name  # noqa: PLC0415 - engines are slow to import; --help needs none.
+    from tokenweir.app.files import Outputs  # noqa: PLC0415 - as above.
     from tokenweir.app.sanitize import Sanitizer  # noqa: PLC0415 - as above.
     from tokenweir.app.workspace import open_workspace, schema_file  # noqa: PLC0415 - as above.
     from tokenweir.runtime.sources import stream_context  # noqa: PLC0415 - as above.
@@ -100,6 +104,7 @@ def sanitize(
             _consent(workspace, consent, now_ms),
             schema=None if schema is None else schema_file(schema),
             now_ms=now_ms,
+            engine=engine_name(engine.value),
             on_progress=on_progress,
             on_fault=lambda error: faults.add(describe_fault(error)),
         )

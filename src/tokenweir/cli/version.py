@@ -33,9 +33,11 @@ def _parts() -> dict[str, str]:
     import confluent_kafka  # noqa: PLC0415 - slow to import, and needed here only.
     from cryptography.hazmat.backends.openssl import backend  # noqa: PLC0415 - as above.
 
+    from tokenweir.adapters.engines import engine_name  # noqa: PLC0415 - as above.
+
     return {
         "tokenweir": __version__,
-        "engine": "reference",
+        "engine": engine_name(),
         "native module": _native_version(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": f"{platform.system()} {platform.machine()}",

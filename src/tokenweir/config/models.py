@@ -194,7 +194,11 @@ class GatewaySection(Section):
         ge=0,
         description="Number of this instance. Default: the number at the end of the host name, or 0.",
     )
-    engine: Literal["auto", "native", "reference"] = Field(default="auto", description="Which engine treats records.")
+    engine: Literal["auto", "native", "reference"] = Field(
+        default="auto",
+        description="Which engine treats records: the native one, the one in Python, or (auto) the native one where "
+        "its module is installed. Both give the same.",
+    )
     start: Literal["earliest", "latest", "refuse"] = Field(
         default="earliest", description="Where a source begins that has no committed offset at all."
     )

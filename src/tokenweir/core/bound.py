@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from tokenweir.core import access, avro_codec, json_codec, timestamps
 from tokenweir.core.derive import Derived, derive
+from tokenweir.core.engineapi import Record
 from tokenweir.core.plan import OutputPlan, Plan, SubjectSource, leaves
 from tokenweir.core.program import Program, ProgramBuilder
 from tokenweir.core.schema import Limits
@@ -17,18 +18,6 @@ from tokenweir.errors import InvalidValueError
 Value = Any
 #: Gives the table of a key domain, epoch and token entry.
 Tables = Callable[[str, int, str, TokenSpec], TokenTable]
-
-
-class Record(NamedTuple):
-    """A raw record: the datum without its frame, the raw key, the Kafka timestamp and the headers."""
-
-    value: bytes | None
-    key: bytes | None
-    timestamp_ms: int
-    headers: Sequence[tuple[str, bytes | None]] = ()
-
-    def __repr__(self) -> str:
-        return f"Record(timestamp_ms={self.timestamp_ms})"
 
 
 #: Combinations of purposes for which programs are kept per output; more would be a policy nobody could read.

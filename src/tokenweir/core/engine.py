@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple
 
 from tokenweir.core import timestamps
-from tokenweir.core.bound import BoundOutput, BoundPlan, Record
+from tokenweir.core.bound import BoundOutput, BoundPlan
 from tokenweir.core.consent import PurposeRule, SubjectConsent, passing
+from tokenweir.core.engineapi import UNWATCHED, ConsentLookup, Record, Watch
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Fate, Outcome, Reason, Treated
 from tokenweir.core.plan import Plan, SubjectSource
@@ -26,49 +27,15 @@ from tokenweir.core.tokens.specs import TokenSpec
 from tokenweir.core.tokentable import TokenTable
 from tokenweir.errors import DecodeError, InvalidValueError
 
-__all__ = ["BoundOutput", "BoundPlan", "ConsentLookup", "Record", "ReferenceEngine", "Watch", "totals"]
+__all__ = ["BoundOutput", "BoundPlan", "ReferenceEngine", "totals"]
 
 Value = Any
-ConsentLookup = Callable[[Subject], SubjectConsent]
 
 #: A batch is worked on in slices, of which only one is decoded at a time. A slice ends with the record that fills it.
 _SLICE_RECORDS: Final = 500
 _SLICE_BYTES: Final = 1_000_000
 #: For how many bytes of data an element of an Avro record stands here, as some elements have no byte of their own.
 _ELEMENT_BYTES: Final = 10
-
-
-class Watch(Protocol):
-    """Sees on which records of a batch the engine works, and says when it is to stop.
-
-    Positions count the records of the batch from zero. What is noted before a record ends the process, or never ends
-    itself, tells which record that was.
-    """
-
-    def alone(self, position: int) -> None:
-        """Note that the work from now on is on this record alone."""
-
-    def together(self, first: int, count: int) -> None:
-        """Note that the work from now on is on these records at once."""
-
-    def enough(self) -> bool:
-        """Whether to begin no further record; asked after each."""
-
-
-class _Unwatched:
-    """Nobody looks, and every record of a batch is worked on."""
-
-    def alone(self, position: int) -> None:
-        pass
-
-    def together(self, first: int, count: int) -> None:
-        pass
-
-    def enough(self) -> bool:
-        return False
-
-
-UNWATCHED: Final[Watch] = _Unwatched()
 
 
 class _Moment(NamedTuple):

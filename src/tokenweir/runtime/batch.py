@@ -12,7 +12,7 @@ from tokenweir.adapters.consumer import Partition
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.core import wire
 from tokenweir.core.deadletter import DeadLetter
-from tokenweir.core.engine import ConsentLookup, Record, ReferenceEngine, Watch
+from tokenweir.core.engineapi import ConsentLookup, Engine, Record, Watch
 from tokenweir.core.outcome import Fate, Outcome, Reason
 from tokenweir.core.planning import NO_ID
 from tokenweir.errors import DecodeError
@@ -129,7 +129,7 @@ class BatchWatch(Watch):
 
 
 def run_engine(  # noqa: PLR0913, PLR0917 - a batch and all that its outcomes depend on
-    engine: ReferenceEngine,
+    engine: Engine,
     batch: Sequence[Work],
     outputs: int,
     consent: ConsentLookup,

@@ -24,6 +24,7 @@ from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consentreader import ConsentStoreReader
 from tokenweir.adapters.consentstore import DIRECTORY_NAME, boot_id
 from tokenweir.adapters.consumer import GroupConsumer
+from tokenweir.adapters.engines import make_engine
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.keysource import describe_keyset
@@ -31,7 +32,7 @@ from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.adapters.registry import Registry
 from tokenweir.core import deadletter
 from tokenweir.core.compiler import domain_of
-from tokenweir.core.engine import ReferenceEngine
+from tokenweir.core.engineapi import Engine
 from tokenweir.core.librdkafka import PropertyValue
 from tokenweir.core.outcome import Reason
 from tokenweir.core.policy.loader import LoadedPolicy
@@ -205,7 +206,8 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
     admin = Admin(properties, timeout_seconds=_ANSWER_SECONDS)
     written = [*gateway.output_topics(loaded, stream), gateway.dead_letter_topic(found.source.topic)]
     max_bytes = _max_bytes(admin, properties, written)
-    engine = ReferenceEngine(
+    engine = make_engine(
+        gateway.engine,
         loaded.policy,
         keyset,
         max_output_bytes=max_bytes,
@@ -286,7 +288,8 @@ def _replay(spec: ChildSpec, stop: threading.Event) -> None:
     registry = pinned_registry(gateway.config, stream, source_topic)
     written = [*gateway.output_topics(loaded, stream), gateway.dead_letter_topic(source_topic)]
     max_bytes = _max_bytes(admin, properties, written)
-    engine = ReferenceEngine(
+    engine = make_engine(
+        gateway.engine,
         loaded.policy,
         keyset,
         max_output_bytes=max_bytes,
@@ -340,7 +343,7 @@ def _keys_made_at_ms(gateway: Gateway, loaded: LoadedPolicy, audiences: Sequence
 
 
 def _plans(  # noqa: PLR0913 - what plans are made from
-    gateway: Gateway, loaded: LoadedPolicy, registry: Registry, *, engine: ReferenceEngine, stream: str, tally: Tally
+    gateway: Gateway, loaded: LoadedPolicy, registry: Registry, *, engine: Engine, stream: str, tally: Tally
 ) -> tuple[PlanCache, list[str]]:
     """Return the plans of every known schema version, and the topics of the outputs.
 

@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokenweir.adapters.engines import EngineName, engine_name
 from tokenweir.adapters.keysource import load_keyset
 from tokenweir.config import Config
 from tokenweir.core.compiler import topic_of
@@ -15,14 +16,14 @@ from tokenweir.core.keys import Keyset
 from tokenweir.core.policy.check import load_and_check
 from tokenweir.core.policy.loader import LoadedPolicy, load_policy
 from tokenweir.core.policy.models import Policy
-from tokenweir.errors import KeysError, RefusedError
+from tokenweir.errors import KeysError
 from tokenweir.runtime.sources import read_text
 from tokenweir.runtime.topics import dead_letter_topic, require_distinct_topics
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A configuration and the policy and keyset that it began with; they never change while the processes live.
+    """A configuration and the policy, keyset and engine that it began with; none changes while the processes live.
 
     A child that finds another keyset on the disk than its supervisor did refuses to start.
     """
@@ -31,6 +32,7 @@ class Gateway:
     policy_text: str
     policy_file: str
     keyset_digest: str
+    engine: EngineName
 
     @classmethod
     def open(cls, config: Config) -> Gateway:
@@ -40,14 +42,13 @@ class Gateway:
             FileFormatError: if the policy cannot be read.
             FindingsError: if the policy is not sound, or one topic would serve two uses.
             KeysError: if there is no keyset.
-            RefusedError: if the configuration asks for an engine that is not installed.
+            RefusedError: if the configuration names an engine that is not installed.
         """
-        if config.gateway.engine == "native":
-            raise RefusedError("gateway.engine is 'native', but this installation has the reference engine only")
+        engine = engine_name(config.gateway.engine)
         text, file = read_text(config.policy.file), str(config.policy.file)
         loaded, _ = load_and_check(text, file)  # This very text: the file may have changed since somebody looked.
         require_distinct_topics(config, loaded.policy)
-        return cls(config, text, file, _digest(config))
+        return cls(config, text, file, _digest(config), engine)
 
     def policy(self) -> LoadedPolicy:
         """Return the policy as it was when the gateway was opened."""

@@ -15,7 +15,7 @@ from typing import Final
 
 from tokenweir.adapters.registry import Kind, RegisteredSchema, Registry
 from tokenweir.core.compiler import StreamContext
-from tokenweir.core.engine import BoundPlan, ReferenceEngine
+from tokenweir.core.engineapi import Engine, Ready
 from tokenweir.core.outcome import Reason
 from tokenweir.core.planning import NO_ID, PlannedSchema, SourceSchema, plan_schema
 from tokenweir.errors import RegistryError, SchemaError
@@ -46,7 +46,7 @@ _PATIENT_IDS: Final = 3
 class ReadyPlan:
     """A plan that runs, and per output the schema id that frames its records (-1 where they are bare)."""
 
-    bound: BoundPlan
+    bound: Ready
     output_ids: tuple[int, ...]
 
 
@@ -86,7 +86,7 @@ class PlanCache:
     def __init__(  # noqa: PLR0913 - built in one place
         self,
         context: StreamContext,
-        engine: ReferenceEngine,
+        engine: Engine,
         registry: Registry | None,
         *,
         register: bool,
@@ -114,7 +114,7 @@ class PlanCache:
         self._subject = f"{context.stream.source.topic}-value"
 
     @property
-    def any_bound(self) -> BoundPlan | None:
+    def any_bound(self) -> Ready | None:
         """Some bound plan of the stream; enough for records that have no value."""
         return next((plan.bound for plan in self._known.values() if isinstance(plan, ReadyPlan)), None)
 

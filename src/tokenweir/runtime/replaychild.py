@@ -15,7 +15,7 @@ from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.adapters.recordreader import RecordReader
-from tokenweir.core.engine import ReferenceEngine
+from tokenweir.core.engineapi import Engine
 from tokenweir.core.keys import Keyset
 from tokenweir.core.librdkafka import PropertyValue
 from tokenweir.core.policy.loader import LoadedPolicy
@@ -73,7 +73,7 @@ class ReplayParts:
     properties: Mapping[str, PropertyValue]
     max_bytes: int
     admin: Admin
-    engine: ReferenceEngine
+    engine: Engine
     plans: PlanCache
     outputs: tuple[str, ...]
     dead_letter_schema_id: int

@@ -106,7 +106,7 @@ class Supervisor:
                 log(
                     Event.GATEWAY_STARTED,
                     version=__version__,
-                    engine="reference",
+                    engine=self._gateway.engine,
                     policy_digest=self._loaded.digest,
                     revision=self._loaded.policy.revision,
                     workers=len(self._children) - 1,
@@ -123,11 +123,11 @@ class Supervisor:
             policy_digest=self._loaded.digest,
             policy_revision=self._loaded.policy.revision,
             version=__version__,
-            engine="reference",
+            engine=self._gateway.engine,
         )
         slot = SlotWriter(slot_path(self._gateway.slots_directory, "supervisor", 0), series)
         slot.set(slot.index(metrics.POLICY_INFO, self._loaded.digest, str(self._loaded.policy.revision)), 1)
-        slot.set(slot.index(metrics.BUILD_INFO, __version__, "reference"), 1)
+        slot.set(slot.index(metrics.BUILD_INFO, __version__, self._gateway.engine), 1)
         return slot
 
     def _admin(self) -> AdminServer:

@@ -18,7 +18,7 @@ from tokenweir.adapters.consentreader import ConsentStoreReader
 from tokenweir.adapters.consumer import GroupConsumer, Partition
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.producer import OffsetToCommit, TransactionalProducer
-from tokenweir.core.engine import ReferenceEngine
+from tokenweir.core.engineapi import Engine
 from tokenweir.core.outcome import REASONS, Outcome, Reason
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.assignment import Assignment, Pause
@@ -78,7 +78,7 @@ class Worker:
         producer: Callable[[], TransactionalProducer],
         assignment: Assignment,
         store: ConsentStoreReader,
-        engine: ReferenceEngine,
+        engine: Engine,
         plans: PlanCache,
         intake: Intake,
         delivery: Delivery,
