@@ -15,7 +15,7 @@ def _work(offset: int) -> Work:
 
 
 def _batch(log: RejectionLog, first: int, outcomes: Sequence[Sequence[Outcome]]) -> None:
-    log.note([_work(first + index) for index in range(len(outcomes))], outcomes)
+    log.note((_work(first + index), entries) for index, entries in enumerate(outcomes))
 
 
 def test_a_flood_is_told_in_few_lines_and_every_record_is_in_one() -> None:

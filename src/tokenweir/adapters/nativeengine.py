@@ -18,7 +18,7 @@ from tokenweir.core import nativeplan
 from tokenweir.core.consent import PurposeRule, SubjectConsent
 from tokenweir.core.derive import Derived, derive
 from tokenweir.core.engineapi import UNWATCHED, ConsentLookup, Record, Watch
-from tokenweir.core.generalize.cell import CellGeneralizer
+from tokenweir.core.generalize.cell import centres
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Outcome
 from tokenweir.core.plan import OutputPlan, Plan
@@ -165,18 +165,11 @@ class _Host:
 
     def centres(self, positions: list[tuple[int, float, float]]) -> list[tuple[float, float] | None]:
         """Return the centres of the cells of a resolution that positions are in."""
-        return [_centre(*position) for position in positions]
+        return centres(positions)
 
 
 def _canonical(text: str, *, lower: bool) -> str | None:
     try:
         return canonical_id("lowercase" if lower else "text", text)
-    except InvalidValueError:
-        return None
-
-
-def _centre(resolution: int, latitude: float, longitude: float) -> tuple[float, float] | None:
-    try:
-        return CellGeneralizer(resolution).apply(latitude, longitude)
     except InvalidValueError:
         return None

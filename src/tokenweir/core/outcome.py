@@ -5,6 +5,7 @@ Both lists are closed. A reason is one word with the same spelling in metrics, d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -113,7 +114,7 @@ class Outcome:
 
     ``key``, ``value``, ``timestamp_ms`` and ``headers`` are set for ``sanitized`` only; ``value`` is then the bare
     datum, before it is framed with the schema id, and None for a forwarded tombstone. ``reason`` and ``field_path``
-    are set for ``rejected`` only. ``treated`` counts field values by :class:`Treated`.
+    are set for ``rejected`` only. ``treated`` counts field values by :class:`Treated`; outcomes may share one mapping.
     """
 
     fate: Fate
@@ -123,7 +124,7 @@ class Outcome:
     headers: list[tuple[str, bytes | None]] = field(default_factory=list, repr=False)
     reason: Reason | None = None
     field_path: str = ""
-    treated: dict[Treated, int] = field(default_factory=dict)
+    treated: Mapping[Treated, int] = field(default_factory=dict)
 
     @classmethod
     def rejected(cls, reason: Reason, field_path: str = "") -> Outcome:

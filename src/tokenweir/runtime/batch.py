@@ -18,7 +18,7 @@ from tokenweir.core.planning import NO_ID
 from tokenweir.errors import DecodeError
 from tokenweir.runtime.clock import Clock
 from tokenweir.runtime.plans import PlanCache, ReadyPlan, RefusedPlan
-from tokenweir.runtime.status import Phase, Place, StatusWriter
+from tokenweir.runtime.status import Phase, StatusWriter
 
 #: Records that cost much more than others end a transaction early: after this time no further one is decided, and to
 #: finish what was decided takes about as long again. That is far below the broker's transaction.timeout.ms.
@@ -107,7 +107,7 @@ class BatchWatch(Watch):
     def begin(self, batch: Sequence[Work]) -> None:
         """Say which records the engine is given next; those that were rejected before it are not among them."""
         self._deadline_ns = self._clock.monotonic_ns() + int(MAX_ENGINE_SECONDS * 1e9)
-        self._status.batch([Place(work.partition[1], work.offset) for work in batch])
+        self._status.batch([(work.partition[1], work.offset) for work in batch])
         self._status.records(0, 0)
         self._status.phase(Phase.ENGINE)
 
@@ -141,12 +141,14 @@ def run_engine(  # noqa: PLR0913, PLR0917 - a batch and all that its outcomes de
     What was rejected before the engine is rejected for each output. If an exception ends this, the marks stay: it may
     be the end of the process, and who handles it otherwise takes them away.
     """
-    decidable = [
-        (work, work.plan.bound, work.record) for work in batch if work.plan is not None and work.record is not None
-    ]
-    watch.begin([work for work, _, _ in decidable])
-    results = iter(engine.process([(bound, record) for _, bound, record in decidable], consent, now_ms, watch))
+    decidable = [work for work in batch if work.plan is not None and work.record is not None]
+    watch.begin(decidable)
+    pairs = [(work.plan.bound, work.record) for work in decidable if work.plan is not None and work.record is not None]
+    decided = engine.process(pairs, consent, now_ms, watch)
     watch.end()
+    if len(decidable) == len(batch):
+        return decided
+    results = iter(decided)
     outcomes: list[list[Outcome]] = []
     for work in batch:
         if work.reason is not None:
@@ -185,10 +187,9 @@ class Delivery:
 
     def _sanitized(self, producer: TransactionalProducer, work: Work, index: int, outcome: Outcome) -> None:
         value = outcome.value
-        output_id = NO_ID if work.plan is None else work.plan.output_ids[index]
-        if value is not None and output_id != NO_ID:
-            value = wire.frame(output_id, value)
-        headers = [(name, header) for name, header in outcome.headers if header is not None]
+        if value is not None and work.plan is not None:
+            value = work.plan.prefixes[index] + value
+        headers = [(name, header) for name, header in outcome.headers if header is not None] if outcome.headers else ()
         producer.produce(self.outputs[index], value, outcome.key, timestamp_ms=outcome.timestamp_ms, headers=headers)
 
     def _dead_letter(self, producer: TransactionalProducer, work: Work, index: int, outcome: Outcome) -> None:

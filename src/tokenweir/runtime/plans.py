@@ -10,10 +10,11 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tokenweir.adapters.registry import Kind, RegisteredSchema, Registry
+from tokenweir.core import wire
 from tokenweir.core.compiler import StreamContext
 from tokenweir.core.engineapi import Engine, Ready
 from tokenweir.core.outcome import Reason
@@ -48,6 +49,12 @@ class ReadyPlan:
 
     bound: Ready
     output_ids: tuple[int, ...]
+    prefixes: tuple[bytes, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the frames once: what each value of an output begins with."""
+        prefixes = tuple(b"" if number == NO_ID else wire.frame(number, b"") for number in self.output_ids)
+        object.__setattr__(self, "prefixes", prefixes)
 
 
 @dataclass(frozen=True, slots=True)

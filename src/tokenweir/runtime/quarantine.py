@@ -112,15 +112,21 @@ class Suspects:
         self._attempts = read_attempts(self._path)
         self.settle(place for place in list(self._attempts) if place.offset < next_offsets.get(place.partition, 0))
 
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._attempts)
+
     def attempts(self, partition: int, offset: int) -> int:
         """Return how often a record has ended its worker."""
-        return self._attempts.get(Place(partition, offset), 0) if self._attempts else 0
+        return self._attempts.get(Place(partition, offset), 0)
 
     def settle(self, records: Iterable[Place]) -> None:
         """Forget records that are decided and committed.
 
         A disk that does not take this is no reason to stop: the supervisor only counts on for records that are behind.
         """
+        if not self._attempts:
+            return
         decided = [place for place in records if self._attempts.pop(place, None) is not None]
         if not decided:
             return

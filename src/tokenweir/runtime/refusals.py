@@ -33,6 +33,10 @@ class Refusals:
         self._alone_before: dict[Partition, int] = {}
         self._refused: set[tuple[Partition, int]] = set()
 
+    def __bool__(self) -> bool:
+        """Whether any record is treated in another way than the rest."""
+        return bool(self._alone_before or self._refused)
+
     def alone(self, partition: Partition, offset: int) -> bool:
         """Return whether a record is to have a transaction of its own."""
         return offset < self._alone_before.get(partition, 0)

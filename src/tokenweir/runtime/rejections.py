@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,11 +35,11 @@ class RejectionLog:
         self._untold: dict[Reason, _Untold] = {}
         self._told_at: dict[Reason, float] = {}
 
-    def note(self, batch: Sequence[Work], outcomes: Sequence[Sequence[Outcome]]) -> None:
-        """Note a batch that is committed."""
-        for work, entries in zip(batch, outcomes, strict=True):
-            rejected = {outcome.reason: outcome.field_path for outcome in entries if outcome.reason is not None}
-            for reason, field_path in rejected.items():
+    def note(self, rejected: Iterable[tuple[Work, Sequence[Outcome]]]) -> None:
+        """Note the rejected records of a batch that is committed, with what became of each."""
+        for work, entries in rejected:
+            reasons = {outcome.reason: outcome.field_path for outcome in entries if outcome.reason is not None}
+            for reason, field_path in reasons.items():
                 self._untold.setdefault(reason, _Untold(work, field_path)).records += 1
         self.tick()
 

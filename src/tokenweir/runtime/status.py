@@ -12,8 +12,9 @@ import mmap
 import os
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import IntEnum
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -103,9 +104,9 @@ class StatusWriter:
         """Say that one more transaction with records is committed."""
         self._words[_COMMITS] += 1
 
-    def batch(self, records: Sequence[Place]) -> None:
-        """Say which records the engine is given."""
-        flat = array("Q", [number for place in records for number in place])
+    def batch(self, records: Iterable[tuple[int, int]]) -> None:
+        """Say which records the engine is given: the partition and the offset of each."""
+        flat = array("Q", chain.from_iterable(records))
         self._words[_HEADER : _HEADER + len(flat)] = memoryview(flat)
 
     def records(self, first: int, count: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from tokenweir.core.outcome import Outcome, Reason
+from tokenweir.core.outcome import Fate, Outcome, Reason, Treated
 from tokenweir.runtime.status import ChildState, StatusWriter
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.metrics import TransactionOutcome
@@ -56,29 +56,39 @@ class Tally:
         """Count a committed batch: its records, their fates, rejections and fields, and their ages."""
         slot, stream = self._slot, self._stream
         slot.add(slot.index(metrics.RECORDS_CONSUMED, stream), len(outcomes))
-        fates: Counter[tuple[str, str]] = Counter()
-        reasons: Counter[str] = Counter()
-        fields: Counter[tuple[str, str]] = Counter()
-        for entries in outcomes:
-            for audience, outcome in zip(self._audiences, entries, strict=True):
-                fates[audience, outcome.fate.value] += 1
-                if outcome.reason is not None:
-                    reasons[outcome.reason.value] += 1
-                for treated, count in outcome.treated.items():
-                    fields[audience, treated.value] += count
-        for (audience, fate), count in fates.items():
-            slot.add(slot.index(metrics.RECORDS, stream, audience, fate), count)
-        for reason, count in reasons.items():
-            slot.add(slot.index(metrics.REJECTIONS, stream, reason), count)
-        for (audience, treatment), count in fields.items():
-            slot.add(slot.index(metrics.FIELDS, stream, audience, treatment), count)
-        quarantined = sum(any(outcome.reason is Reason.QUARANTINED for outcome in entries) for entries in outcomes)
+        quarantined = 0
+        for index, audience in enumerate(self._audiences):
+            # A record is quarantined for all outputs.
+            quarantined = self._output(audience, [entries[index] for entries in outcomes])
         slot.add(slot.index(metrics.QUARANTINED, stream), quarantined)
         slot.observe(slot.index(metrics.BATCH_DURATION), duration_seconds)
-        ages = Counter(max(now_ms - timestamp_ms, 0) // 100 for timestamp_ms in timestamps_ms)
-        for tenths, count in ages.items():
-            slot.observe(slot.index(metrics.EVENT_AGE), tenths / 10, count)
+        for tenths, count in Counter([(now_ms - timestamp_ms) // 100 for timestamp_ms in timestamps_ms]).items():
+            slot.observe(slot.index(metrics.EVENT_AGE), max(tenths, 0) / 10, count)
         self.transaction(TransactionOutcome.COMMITTED)
+
+    def _output(self, audience: str, outcomes: Sequence[Outcome]) -> int:
+        """Count what became of the records of a batch in one output, and return how many are quarantined.
+
+        Members of enumerations are compared by identity and not counted as keys, because their hash is slow; and many
+        outcomes share one object that says how their fields were treated.
+        """
+        slot, stream = self._slot, self._stream
+        rejected = [outcome.reason for outcome in outcomes if outcome.reason is not None]
+        sanitized = sum([outcome.fate is Fate.SANITIZED for outcome in outcomes])
+        withheld = len(outcomes) - len(rejected) - sanitized
+        for fate, count in ((Fate.SANITIZED, sanitized), (Fate.WITHHELD, withheld), (Fate.REJECTED, len(rejected))):
+            if count:
+                slot.add(slot.index(metrics.RECORDS, stream, audience, fate.value), count)
+        for reason, count in Counter(rejected).items():
+            slot.add(slot.index(metrics.REJECTIONS, stream, reason.value), count)
+        fields: Counter[Treated] = Counter()
+        treatments = {id(outcome.treated): outcome.treated for outcome in outcomes}
+        for shared, times in Counter([id(outcome.treated) for outcome in outcomes]).items():
+            for treated, count in treatments[shared].items():
+                fields[treated] += count * times
+        for treated, count in fields.items():
+            slot.add(slot.index(metrics.FIELDS, stream, audience, treated.value), count)
+        return rejected.count(Reason.QUARANTINED)
 
     def transaction(self, outcome: TransactionOutcome) -> None:
         """Count a transaction by how it ended."""

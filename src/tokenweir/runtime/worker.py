@@ -218,13 +218,16 @@ class Worker:
             if len(read.records) < wanted or len(queue) >= limit or size > self._settings.max_bytes:
                 break
         self._tally.status.phase(Phase.OTHER)
-        return self._take(limit)
+        return self._take(limit, size)
 
-    def _take(self, limit: int) -> list[Message]:
+    def _take(self, limit: int, queued_bytes: int) -> list[Message]:
         """Take from the queue what one transaction holds: at least one record, where there is one."""
         queue = self._assignment.queue
-        size = 0
-        taken: list[Message] = []
+        if len(queue) <= limit and queued_bytes <= self._settings.max_bytes:
+            taken = queue[:]
+            queue.clear()
+            return taken
+        size, taken = 0, []
         for message in queue:
             size += _bytes_of(message)
             if taken and size > self._settings.max_bytes:
@@ -253,19 +256,23 @@ class Worker:
         known to be the one.
         """
         batch: list[Work] = []
+        assignment, intake = self._assignment, self._intake
+        # Nearly always no record is treated in another way than the rest.
+        careful = bool(self._suspects or self._refusals)
         for index, message in enumerate(messages):
             partition, offset = _place(message)
-            if self._passed_over(partition, offset):
+            next_offset = assignment.next_offsets.get(partition)
+            # Not owned, or done, or to come again once its partition goes on.
+            if next_offset is None or offset < next_offset or self._comes_again(partition, offset):
                 continue
-            attempts = self._suspects.attempts(partition[1], offset)
-            alone = 0 < attempts < MAX_ATTEMPTS or self._refusals.alone(partition, offset)
+            attempts, alone = self._past_of(partition, offset) if careful else (0, False)
             if alone and batch:
                 self._put_back(messages[index:])
                 break
-            work = self._intake.work(message, partition, offset)
+            work = intake.work(message, partition, offset)
             if attempts >= MAX_ATTEMPTS:
                 work.reject(Reason.QUARANTINED)
-            elif self._refusals.refused(partition, offset):
+            elif careful and self._refusals.refused(partition, offset):
                 work.reject(Reason.OUTPUT_REFUSED)
             if work.waits:
                 self._pause(work)
@@ -276,14 +283,14 @@ class Worker:
                     break
         return batch
 
-    def _passed_over(self, partition: Partition, offset: int) -> bool:
-        """Whether a record is not owned, or done, or comes again once its partition goes on."""
-        next_offset = self._assignment.next_offsets.get(partition)
-        return next_offset is None or offset < next_offset or self._comes_again(partition, offset)
+    def _past_of(self, partition: Partition, offset: int) -> tuple[int, bool]:
+        """Return how often a record has ended a worker, and whether it is to have a transaction of its own."""
+        attempts = self._suspects.attempts(partition[1], offset)
+        return attempts, 0 < attempts < MAX_ATTEMPTS or self._refusals.alone(partition, offset)
 
     def _comes_again(self, partition: Partition, offset: int) -> bool:
-        pause = self._assignment.paused.get(partition)
-        return pause is not None and offset >= pause.offset
+        paused = self._assignment.paused
+        return bool(paused) and partition in paused and offset >= paused[partition].offset
 
     def _put_back(self, messages: Sequence[Message]) -> None:
         """Begin the next batch with these. A rebalance in between drops them, as everything that was read before it."""
@@ -400,13 +407,16 @@ class Worker:
             now_ms=self._clock.now_ms(),
             duration_seconds=self._seconds() - started,
         )
-        for work in batch:
+        rejected = [
+            pair for pair in zip(batch, outcomes, strict=True) if [one for one in pair[1] if one.reason is not None]
+        ]
+        for work, _ in rejected:
             if work.reason is Reason.QUARANTINED:
                 topic, number = work.partition
                 self._assignment.log(
                     Event.RECORD_QUARANTINED, topic=topic, partition=number, offset=work.offset, attempts=MAX_ATTEMPTS
                 )
-        self._rejections.note(batch, outcomes)
+        self._rejections.note(rejected)
         self._suspects.settle(Place(work.partition[1], work.offset) for work in batch)
 
     def _tell_rejections(self, reason: Reason, first: Work, field_path: str, records: int) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeVar
 
-import h3
+import h3.api.basic_int as h3
 
 from tokenweir.core.generalize.specs import CellSpec
 from tokenweir.core.schema import JsonNumber, Kind, Node
@@ -16,6 +18,10 @@ _Coordinate = TypeVar("_Coordinate", float, JsonNumber)
 #: Six decimals of a degree are at most 11 cm. They hide the last bits, which may differ between builds of H3, and keep
 #: the centre inside of its cell even at the finest resolution (edges of about 0.6 m).
 _DECIMALS: Final = 6
+_MAX_LATITUDE: Final = 90.0
+_MAX_LONGITUDE: Final = 180.0
+#: Where many events are, they share cells. An entry takes about 200 bytes.
+_CENTRES: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +36,24 @@ class CellGeneralizer:
         Raises:
             InvalidValueError: if the latitude is outside of -90 to 90 or the longitude outside of -180 to 180.
         """
-        at_latitude = _degrees(latitude, 90.0)
-        at_longitude = _degrees(longitude, 180.0)
-        cell = h3.latlng_to_cell(at_latitude, at_longitude, self.resolution)
-        centre_latitude, centre_longitude = h3.cell_to_latlng(cell)
-        return _like(latitude, centre_latitude), _like(longitude, centre_longitude)
+        at_latitude = _degrees(latitude, _MAX_LATITUDE)
+        at_longitude = _degrees(longitude, _MAX_LONGITUDE)
+        centre = _centre(h3.latlng_to_cell(at_latitude, at_longitude, self.resolution))
+        return _like(latitude, centre[0]), _like(longitude, centre[1])
+
+
+def centres(positions: Iterable[tuple[int, float, float]]) -> list[tuple[float, float] | None]:
+    """Return what :meth:`CellGeneralizer.apply` returns for floats, each a resolution, a latitude and a longitude.
+
+    Where that raises, there is None.
+    """
+    to_cell = h3.latlng_to_cell
+    return [
+        _centre(to_cell(latitude, longitude, resolution))
+        if -_MAX_LATITUDE <= latitude <= _MAX_LATITUDE and -_MAX_LONGITUDE <= longitude <= _MAX_LONGITUDE
+        else None
+        for resolution, latitude, longitude in positions
+    ]
 
 
 def build_cell(spec: CellSpec, latitude: Node, longitude: Node) -> CellGeneralizer:
@@ -59,7 +78,13 @@ def _degrees(value: float | JsonNumber, limit: float) -> float:
     return degrees
 
 
+@lru_cache(_CENTRES)
+def _centre(cell: int) -> tuple[float, float]:
+    """Return the rounded centre of a cell, without a negative zero."""
+    latitude, longitude = h3.cell_to_latlng(cell)
+    return round(latitude, _DECIMALS) + 0.0, round(longitude, _DECIMALS) + 0.0
+
+
 def _like(source: _Coordinate, degrees: float) -> _Coordinate:
-    """Return the degrees in the form of the coordinate that they replace, without a negative zero."""
-    rounded = round(degrees, _DECIMALS) + 0.0
-    return JsonNumber(f"{rounded:.{_DECIMALS}f}") if isinstance(source, JsonNumber) else rounded
+    """Return rounded degrees in the form of the coordinate that they replace."""
+    return JsonNumber(f"{degrees:.{_DECIMALS}f}") if isinstance(source, JsonNumber) else degrees
