@@ -2,13 +2,14 @@
 //! other side is a matter of its own.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::sync::MutexExt;
+use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple};
 
 use crate::consent::{Decision, SubjectConsent};
 use crate::engine::{Engine, Header, Host, Outcome, Plan, Raw};
@@ -16,6 +17,9 @@ use crate::program::{Cell, Counts};
 use crate::schema::from_json;
 use crate::tokens::unicode::Version;
 use crate::tokens::{Spec, Tokenizer};
+
+/// Most mappings of counts that are kept; records with long arrays can have any.
+const MAX_COUNTED: usize = 1_000;
 
 /// A plan that is ready to run.
 #[pyclass(frozen, name = "Plan", module = "tokenweir._native")]
@@ -176,6 +180,8 @@ struct Words {
     rejected: Py<PyAny>,
     reason: Py<PyAny>,
     treated: Vec<Py<PyAny>>,
+    /// Mappings of counts that outcomes share: making one asks the slow hash of an enumeration for each of its keys.
+    counted: Mutex<HashMap<Counts, Py<PyMappingProxy>>>,
 }
 
 impl Words {
@@ -190,6 +196,7 @@ impl Words {
             rejected: fate.getattr("REJECTED")?.unbind(),
             reason: module.getattr("Reason")?.unbind(),
             treated: treated.collect::<PyResult<_>>()?,
+            counted: Mutex::default(),
         })
     }
 
@@ -231,12 +238,21 @@ impl Words {
         class.call1((&self.rejected, &none, &none, -1, PyList::empty(py), reason, path, PyDict::new(py)))
     }
 
-    fn counts<'py>(&self, py: Python<'py>, counts: Counts) -> PyResult<Bound<'py, PyDict>> {
+    fn counts<'py>(&self, py: Python<'py>, counts: Counts) -> PyResult<Bound<'py, PyMappingProxy>> {
+        let mut counted = self.counted.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = counted.get(&counts) {
+            return Ok(known.bind(py).clone());
+        }
         let treated = PyDict::new(py);
         for (word, count) in self.treated.iter().zip(counts).filter(|(_, count)| *count > 0) {
             treated.set_item(word, count)?;
         }
-        Ok(treated)
+        if counted.len() >= MAX_COUNTED {
+            counted.clear();
+        }
+        let shared = PyMappingProxy::new(py, treated.as_mapping());
+        counted.insert(counts, shared.clone().unbind());
+        Ok(shared)
     }
 }
 
