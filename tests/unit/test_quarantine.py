@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tokenweir.adapters.consentfiles import DATA, inode
-from tokenweir.adapters.consentstore import DIRECTORY_NAME
+from tokenweir.adapters.consentstore import store_directory
 from tokenweir.runtime.casualties import Casualties
 from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.quarantine import Attempts, Suspects, read_attempts, records_path, settled_path
@@ -191,7 +191,7 @@ def test_settled_records_reach_the_counts(tmp_path: Path) -> None:
 
 def test_no_record_is_blamed_for_an_orderly_end_or_a_damaged_store(tmp_path: Path) -> None:
     """A worker that dies while LMDB reads has met a damaged page; when LMDB had come back, its record is counted."""
-    store = tmp_path / DIRECTORY_NAME
+    store = store_directory(tmp_path, "reference")
     store.mkdir()
     (store / DATA).write_bytes(b"pages")
     reader = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tokenweir.adapters.admin import Admin
-from tokenweir.adapters.consentstore import DIRECTORY_NAME, acknowledge
+from tokenweir.adapters.consentstore import acknowledge, store_directory
 from tokenweir.adapters.topicreader import read_until
 from tokenweir.config import Config
 from tokenweir.core.consent import ConsentKeyError, parse_key
@@ -69,13 +69,13 @@ def examine(
     return Acknowledgement(topic, described.topic_id, partition, offset, accepted, tuple(unreadable[len(accepted) :]))
 
 
-def accept(config: Config, found: Acknowledgement) -> None:
+def accept(config: Config, found: Acknowledgement, engine: str = "reference") -> None:
     """Write it into the state directory of this machine's gateway, whose applier takes it over within a second.
 
     Raises:
         RefusedError: No gateway has run with this state directory, or the directory cannot be written to.
     """
-    directory = config.state.directory / DIRECTORY_NAME
+    directory = store_directory(config.state.directory, engine)
     if not directory.is_dir():
         raise RefusedError(
             f"{directory}: no gateway has run with this state directory. Every instance keeps its own copy of consent: "

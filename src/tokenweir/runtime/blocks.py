@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tokenweir.adapters.consentfiles import acknowledged, told_blocked
-from tokenweir.adapters.consentstore import DIRECTORY_NAME
+from tokenweir.adapters.consentstore import store_directory
 from tokenweir.config import Config
 
 
@@ -34,15 +34,16 @@ class Blocks:
         return [f"tokenweir consent acknowledge {partition} {at}" for partition, at in sorted(self.offsets.items())]
 
 
-def blocks_of(config: Config, topic_id: str, seen: Mapping[int, int]) -> Blocks:
+def blocks_of(config: Config, topic_id: str, seen: Mapping[int, int], engine: str = "reference") -> Blocks:
     """Return what denies every subject.
 
     Args:
         config: Names the state directory.
         topic_id: The consent topic as it is now.
         seen: By consent partition, the offset of the last unreadable key that a read of the topic found.
+        engine: That of the gateway, whose store it is.
     """
-    directory = config.state.directory / DIRECTORY_NAME
+    directory = store_directory(config.state.directory, engine)
     try:
         if not directory.is_dir():
             return Blocks(seen)

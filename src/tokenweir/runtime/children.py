@@ -22,7 +22,7 @@ from typing import Final
 from tokenweir import __version__
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consentreader import ConsentStoreReader
-from tokenweir.adapters.consentstore import DIRECTORY_NAME, boot_id
+from tokenweir.adapters.consentstore import boot_id, store_directory
 from tokenweir.adapters.consumer import GroupConsumer
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault
@@ -215,7 +215,7 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
     id_key, mac_key = keyset.consent_store_keys()
     transactional_id = gateway.transactional_id(stream, spec.slot)
     clock = SystemClock()
-    store = ConsentStoreReader(config.state.directory / DIRECTORY_NAME, id_key.reveal(), mac_key.reveal())
+    store = ConsentStoreReader(store_directory(config.state.directory, "reference"), id_key.reveal(), mac_key.reveal())
     assignment = Assignment(
         AssignmentSettings(
             stream=stream,
