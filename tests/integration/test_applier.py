@@ -15,11 +15,11 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 from tests.support.rig import Broker
+from tests.support.stores import ENGINES, store_of
 
 from tokenweir.adapters import consentfiles
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consentstore import (
-    DIRECTORY_NAME,
     MAX_PARTITIONS,
     ConsentStoreReader,
     StoreUnavailableError,
@@ -98,6 +98,8 @@ class Topic:
 class Gateway:
     """An applier in a process of its own, and a worker's view of its store in this one."""
 
+    engine = "reference"
+
     def __init__(self, topic: Topic, state: Path) -> None:
         self.settings = ApplierSettings(
             {"bootstrap.servers": topic.bootstrap, "log_level": 0},
@@ -107,9 +109,12 @@ class Gateway:
             bytes(range(32, 64)),
             boot_id(),
             frozenset({"a"}),
+            engine=self.engine,
         )
-        self.directory = state / DIRECTORY_NAME
-        self.reader = ConsentStoreReader(self.directory, self.settings.id_key, self.settings.mac_key)
+        self.directory = store_of(state, self.engine)
+        self.reader = ConsentStoreReader(
+            self.directory, self.settings.id_key, self.settings.mac_key, engine=self.engine
+        )
         self.freshness = Freshness(state / FILE_NAME, self.settings.boot_id)
         self.seen: list[Progress] = []
         self.refusal = ""
@@ -169,6 +174,12 @@ class Gateway:
         """End the process at once."""
         self.process.kill()
         self.process.join(PATIENCE_SECONDS)
+
+
+@pytest.fixture(autouse=True, params=ENGINES)
+def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test use both bindings of LMDB."""
+    monkeypatch.setattr(Gateway, "engine", request.param)
 
 
 def _run(settings: ApplierSettings, stop: Event, reports: Connection) -> None:

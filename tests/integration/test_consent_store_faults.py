@@ -35,11 +35,11 @@ from tests.support.consentscene import (
 from tests.support.proxied import SEED, ProxiedBroker, proxied_broker
 from tests.support.rig import SchemaRegistry
 from tests.support.storedamage import after_a_reader_died, after_the_writer_died, build, do_damage
+from tests.support.stores import ENGINES, store_of
 from tests.support.worlds import World, until
 
 from tokenweir.adapters import consentfiles
 from tokenweir.adapters.consentfiles import Mark, Seal
-from tokenweir.adapters.consentstore import DIRECTORY_NAME
 from tokenweir.adapters.keysource import load_keyset
 from tokenweir.adapters.topicreader import read_until
 from tokenweir.core.subjects import partition_of
@@ -69,7 +69,9 @@ def _name(value: object) -> str:
 
 
 def _data(world: World) -> Path:
-    return world.directory / "state" / DIRECTORY_NAME / consentfiles.DATA
+    # That of the engine in use.
+    (found,) = (world.directory / "state").glob(f"consent-*/{consentfiles.DATA}")
+    return found
 
 
 def _flip(world: World, dice: random.Random) -> None:
@@ -172,6 +174,7 @@ def test_a_store_is_damaged_under_a_running_gateway(make: Make, damage: Damage, 
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("kind", "damage", "trials"),
     [
@@ -182,14 +185,14 @@ def test_a_store_is_damaged_under_a_running_gateway(make: Make, damage: Damage, 
         ("start", "cut_short", 10),
     ],
 )
-def test_much_damage_to_a_store(tmp_path: Path, kind: str, damage: str, trials: int) -> None:
+def test_much_damage_to_a_store(tmp_path: Path, engine: str, kind: str, damage: str, trials: int) -> None:
     """As ``tests/unit/test_consent_damage.py``, many more times."""
-    directory = tmp_path / "consent-lmdb"
+    directory = store_of(tmp_path, engine)
     build(directory)
     after = after_a_reader_died if kind == "live" else after_the_writer_died
     outcomes = do_damage(directory, kind, damage, trials, lambda: after(directory))
     assert not outcomes["wrong"], outcomes
-    print(f"\n{kind} {damage}: {json.dumps(outcomes)}")  # noqa: T201  # Shown with -s: the report of the run.
+    print(f"\n{engine} {kind} {damage}: {json.dumps(outcomes)}")  # noqa: T201  # Shown with -s: the report of the run.
 
 
 @pytest.mark.timeout(600)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from tests.support.stores import engine_of, native_rows
+
 from tokenweir.adapters import consentfiles
 from tokenweir.adapters.consentstore import (
     MAX_UNCLEAN_OPENS,
@@ -42,7 +44,12 @@ FATAL: Final = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT}
 
 def writer(directory: Path) -> ConsentStoreWriter:
     """Return a writer that is not open yet."""
-    return ConsentStoreWriter(directory, *KEYS, "boot-1", map_bytes=MAP_BYTES)
+    return ConsentStoreWriter(directory, *KEYS, "boot-1", engine=engine_of(directory), map_bytes=MAP_BYTES)
+
+
+def reader_of(directory: Path) -> ConsentStoreReader:
+    """Return a reader."""
+    return ConsentStoreReader(directory, *KEYS, engine=engine_of(directory), map_bytes=MAP_BYTES)
 
 
 def open_store(store: ConsentStoreWriter) -> OpenReason:
@@ -111,9 +118,18 @@ def put(path: Path, content: bytes) -> None:
 
 
 def _judge_answers(reader: ConsentStoreReader, dice: random.Random) -> str:
-    """Look everyone up, in any order; the first error ends it, as it ends a worker's batch."""
+    """Look everyone up, in any order; where the native engine does so itself, it must come to the same."""
     numbers = list(range(_KNOWN + _UNKNOWN))
     dice.shuffle(numbers)
+    ways = [_judge_lookups]
+    if engine_of(reader.directory) == "native":
+        ways.insert(dice.randrange(2), _judge_native_lookups)
+    found = {way(reader, numbers) for way in ways}
+    return found.pop() if len(found) == 1 else "different"
+
+
+def _judge_lookups(reader: ConsentStoreReader, numbers: list[int]) -> str:
+    """Ask for one after the other; the first error ends it, as it ends a worker's batch."""
     try:
         with reader.snapshot() as snapshot:
             for number in numbers:
@@ -125,10 +141,22 @@ def _judge_answers(reader: ConsentStoreReader, dice: random.Random) -> str:
     return "exact"
 
 
+def _judge_native_lookups(reader: ConsentStoreReader, numbers: list[int]) -> str:
+    try:
+        with reader.snapshot() as snapshot:
+            rows = native_rows(snapshot, [_subject(number) for number in numbers])
+    except StoreError:
+        return "found"
+    written = [
+        [[("a", _last_word(number + 2) == "deny", NOW_MS, None)]] if number < _KNOWN else [] for number in numbers
+    ]
+    return "exact" if rows == [(states, False, False, [], []) for states in written] else "wrong"
+
+
 def _read_while_damaged(directory: Path, original: bytes, damaged: bytes, dice: random.Random) -> str:
     data = directory / consentfiles.DATA
     put(data, original)
-    reader = ConsentStoreReader(directory, *KEYS, map_bytes=MAP_BYTES)
+    reader = reader_of(directory)
     reader.snapshot().close()
     put(data, damaged)
     found = _judge_answers(reader, dice)
@@ -146,7 +174,7 @@ def _start_damaged(directory: Path, original: bytes, damaged: bytes, dice: rando
     reason, complete = open_store(store), store.complete
     store.close()
     if reason is OpenReason.KEPT and complete:
-        reader = ConsentStoreReader(directory, *KEYS, map_bytes=MAP_BYTES)
+        reader = reader_of(directory)
         found = _judge_answers(reader, dice)
         reader.close()
     else:

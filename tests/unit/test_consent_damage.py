@@ -10,8 +10,6 @@ from typing import Final
 
 import pytest
 from tests.support.storedamage import (
-    KEYS,
-    MAP_BYTES,
     ROOT,
     after_a_reader_died,
     after_the_writer_died,
@@ -19,19 +17,22 @@ from tests.support.storedamage import (
     do_damage,
     open_store,
     put,
+    reader_of,
     writer,
 )
+from tests.support.stores import ENGINES, store_of
 
 from tokenweir.adapters import consentfiles
-from tokenweir.adapters.consentstore import ConsentStoreReader, StoreCorruptError
+from tokenweir.adapters.consentstore import StoreCorruptError
 from tokenweir.adapters.readersigns import ReaderSign, died_inside, forget_the_dead
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
+@pytest.fixture(params=ENGINES)
+def directory(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """The directory of a store of several pages."""
-    build(tmp_path / "consent-lmdb")
-    return tmp_path / "consent-lmdb"
+    store = store_of(tmp_path, request.param)
+    build(store)
+    return store
 
 
 @pytest.mark.parametrize(("damage", "count"), [("flip", 100), ("tear", 20), ("cut_short", 1)])
@@ -120,7 +121,7 @@ def test_a_reader_does_not_go_back(directory: Path) -> None:
     open_store(store)
     store.apply((), {0: 5_000})
     store.close()
-    reader = ConsentStoreReader(directory, *KEYS, map_bytes=MAP_BYTES)
+    reader = reader_of(directory)
     with reader.snapshot() as snapshot:
         assert snapshot.position == (5_000,)
     put(data, before)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Self
 from unittest import mock
 
-import lmdb
 import pytest
+from tests.support.stores import ENGINES, engine_of, store_of
 
 from tokenweir.adapters import consentfiles
+from tokenweir.adapters.consentbinding import open_environment, store_directory
 from tokenweir.adapters.consentstore import (
     MAX_PARTITIONS,
     MAX_UNCLEAN_OPENS,
@@ -60,7 +61,15 @@ STATE = SourceState(NOW_MS, {"a": Decision("allow", NOW_MS), "b": Decision("deny
 
 def writer(directory: Path, boot: str = "boot-1", mac_key: bytes = MAC_KEY) -> ConsentStoreWriter:
     """Return a writer that is not open yet."""
-    return ConsentStoreWriter(directory, ID_KEY, mac_key, boot, purposes=frozenset({"a"}), map_bytes=MAP_BYTES)
+    return ConsentStoreWriter(
+        directory,
+        ID_KEY,
+        mac_key,
+        boot,
+        purposes=frozenset({"a"}),
+        engine=engine_of(directory),
+        map_bytes=MAP_BYTES,
+    )
 
 
 def opened(directory: Path, boot: str = "boot-1") -> tuple[ConsentStoreWriter, OpenReason]:
@@ -71,7 +80,7 @@ def opened(directory: Path, boot: str = "boot-1") -> tuple[ConsentStoreWriter, O
 
 def reader(directory: Path) -> ConsentStoreReader:
     """Return a reader."""
-    return ConsentStoreReader(directory, ID_KEY, MAC_KEY, map_bytes=MAP_BYTES)
+    return ConsentStoreReader(directory, ID_KEY, MAC_KEY, engine=engine_of(directory), map_bytes=MAP_BYTES)
 
 
 def record(subject: Subject, state: SourceState | None, offset: int = 0, source: str = "") -> ConsentRecord:
@@ -93,11 +102,9 @@ def look_up(directory: Path, *subjects: Subject) -> list[SubjectConsent]:
 
 def put_raw(directory: Path, key: bytes, entry: bytes | None) -> None:
     """Write an entry past the writer, or remove it."""
-    with lmdb.open(str(directory), map_size=MAP_BYTES) as environment, environment.begin(write=True) as transaction:
-        if entry is None:
-            transaction.delete(key)
-        else:
-            transaction.put(key, entry)
+    environment = open_environment(engine_of(directory), directory, MAP_BYTES, reads_only=False)
+    environment.write([(key, entry)])
+    environment.close()
 
 
 def crash(store: ConsentStoreWriter) -> None:
@@ -108,10 +115,10 @@ def crash(store: ConsentStoreWriter) -> None:
     store.close()
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
+@pytest.fixture(params=ENGINES)
+def directory(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """Return the store's directory, which is not there yet."""
-    return tmp_path / "state" / "consent-lmdb"
+    return store_of(tmp_path / "state", request.param)
 
 
 @pytest.fixture
@@ -168,7 +175,7 @@ class TestContent:
     def test_keys_are_not_shown(self) -> None:
         """Neither by repr nor by pickle; too short ones are refused."""
         seal = consentfiles.Seal(ID_KEY, MAC_KEY)
-        assert ID_KEY.hex() not in repr(vars(writer(Path("x")))["_seal"])
+        assert ID_KEY.hex() not in repr(vars(writer(store_directory(Path("x"), "reference")))["_seal"])
         with pytest.raises(TypeError):
             seal.__reduce__()
         with pytest.raises(ValueError, match="32 bytes"):
@@ -437,8 +444,7 @@ class TestDamage:
         assert not store.corruption_reported()
         consentfiles.report_corrupt(filled, consentfiles.inode(filled))
         assert store.corruption_reported()
-        with store._opened.begin(write=True) as transaction:
-            transaction.put(seal.id_of(ANN), b"x" * 40)
+        store._opened.write([(seal.id_of(ANN), b"x" * 40)])
         before = store.position, store.generation
         with pytest.raises(StoreCorruptError):
             store.apply([record(BOB, STATE), record(ANN, STATE)], {0: 99})

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tokenweir.adapters.admin import TopicDescription
 from tokenweir.adapters.consentfiles import acknowledge, tell_blocked
-from tokenweir.adapters.consentstore import DIRECTORY_NAME
+from tokenweir.adapters.consentstore import store_directory
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.topicwriter import Acknowledged
 from tokenweir.app import consentwriter, demodata, enforcement
@@ -113,7 +113,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> list[_Message]:
 def directory(tmp_path: Path) -> Path:
     """The demo's files, beside the state of a gateway that has run and met nothing unreadable."""
     demodata.write(tmp_path, _NOW_MS, bytes(16))
-    state = tmp_path / "state" / DIRECTORY_NAME
+    state = store_directory(tmp_path / "state", "reference")
     state.mkdir(parents=True)
     tell_blocked(state, _TOPIC_ID, {})
     return tmp_path
@@ -122,7 +122,7 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(directory: Path) -> Path:
     """The directory of the consent store."""
-    return directory / "state" / DIRECTORY_NAME
+    return store_directory(directory / "state", "reference")
 
 
 @pytest.fixture

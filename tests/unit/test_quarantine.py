@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tokenweir.adapters.consentfiles import DATA, inode
-from tokenweir.adapters.consentstore import DIRECTORY_NAME
+from tokenweir.adapters.consentstore import store_directory
 from tokenweir.runtime.casualties import Casualties
 from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.quarantine import Attempts, Suspects, read_attempts, records_path, settled_path
@@ -124,7 +124,7 @@ def test_a_decided_record_is_no_suspect_any_more(tmp_path: Path) -> None:
 
 def test_a_death_in_the_engine_counts_for_its_records(tmp_path: Path) -> None:
     """Whoever ended the process: a record that needs all memory is killed from outside."""
-    casualties = Casualties(tmp_path, ["clicks"])
+    casualties = Casualties(tmp_path, ["clicks"], "reference")
     verdicts = [
         casualties.died("clicks", 0, _sign(tmp_path, Phase.ENGINE), -number)
         for number in (signal.SIGSEGV, signal.SIGKILL)
@@ -139,7 +139,7 @@ def test_a_death_in_the_engine_counts_for_its_records(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [-signal.SIGABRT, ExitCode.CRASHED, ExitCode.EXHAUSTED])
 def test_crashes_for_which_nothing_is_to_blame_stop_the_slot(tmp_path: Path, phase: Phase, code: int) -> None:
     """Five in a row without a commit; a commit begins anew, and what lies outside of the worker does not count."""
-    casualties = Casualties(tmp_path, ["clicks"])
+    casualties = Casualties(tmp_path, ["clicks"], "reference")
 
     def die(*, commits: int = 0, code: int = code, slot: int = 0) -> bool:
         return casualties.died("clicks", slot, _sign(tmp_path, phase, commits=commits), code).stops
@@ -153,7 +153,7 @@ def test_crashes_for_which_nothing_is_to_blame_stop_the_slot(tmp_path: Path, pha
 
 def test_a_disk_that_takes_nothing_stops_no_worker(tmp_path: Path) -> None:
     """The record was decided and committed; only the count of its attempts stays."""
-    Casualties(tmp_path, ["clicks"]).died("clicks", 0, _sign(tmp_path, Phase.ENGINE), -signal.SIGSEGV)
+    Casualties(tmp_path, ["clicks"], "reference").died("clicks", 0, _sign(tmp_path, Phase.ENGINE), -signal.SIGSEGV)
     suspects = Suspects(tmp_path, "clicks", 1)
     # A directory where the file belongs is refused to root as well, unlike one without permissions.
     settled_path(tmp_path, "clicks", 1).mkdir()
@@ -167,7 +167,7 @@ def test_what_died_with_its_supervisor_is_counted_once(tmp_path: Path) -> None:
     """The next supervisor finds the life signs, and takes them away."""
     _sign(tmp_path, Phase.ENGINE)
     path = tmp_path / "worker-clicks-0.status"
-    casualties = Casualties(tmp_path, ["clicks"])
+    casualties = Casualties(tmp_path, ["clicks"], "reference")
 
     attempts = [casualties.died_with_the_supervisor("clicks", 0, path).attempts for _ in range(2)]
 
@@ -177,7 +177,7 @@ def test_what_died_with_its_supervisor_is_counted_once(tmp_path: Path) -> None:
 
 def test_settled_records_reach_the_counts(tmp_path: Path) -> None:
     """The supervisor folds in what any of its workers has written."""
-    casualties = Casualties(tmp_path, ["clicks"])
+    casualties = Casualties(tmp_path, ["clicks"], "reference")
     casualties.died("clicks", 0, _sign(tmp_path, Phase.ENGINE), ExitCode.CRASHED)
     suspects = Suspects(tmp_path, "clicks", 1)
     suspects.refresh({})
@@ -191,7 +191,7 @@ def test_settled_records_reach_the_counts(tmp_path: Path) -> None:
 
 def test_no_record_is_blamed_for_an_orderly_end_or_a_damaged_store(tmp_path: Path) -> None:
     """A worker that dies while LMDB reads has met a damaged page; when LMDB had come back, its record is counted."""
-    store = tmp_path / DIRECTORY_NAME
+    store = store_directory(tmp_path, "reference")
     store.mkdir()
     (store / DATA).write_bytes(b"pages")
     reader = (
@@ -204,9 +204,9 @@ def test_no_record_is_blamed_for_an_orderly_end_or_a_damaged_store(tmp_path: Pat
             [sys.executable, "-c", reader, str(store), str(word)], stdout=subprocess.PIPE, check=False, timeout=60
         )
         sign = _sign(tmp_path, Phase.ENGINE)._replace(pid=int(died.stdout))
-        attempts.append(Casualties(tmp_path, ["clicks"]).died("clicks", 0, sign, died.returncode).attempts)
+        attempts.append(Casualties(tmp_path, ["clicks"], "reference").died("clicks", 0, sign, died.returncode).attempts)
     orderly = [
-        Casualties(tmp_path, ["clicks"]).died("clicks", 0, _sign(tmp_path, Phase.ENGINE), code).attempts
+        Casualties(tmp_path, ["clicks"], "reference").died("clicks", 0, _sign(tmp_path, Phase.ENGINE), code).attempts
         for code in (ExitCode.DONE, ExitCode.REFUSED, ExitCode.FENCED)
     ]
 

@@ -39,8 +39,8 @@ pub struct Decision {
 /// Everything that is known of one data subject.
 #[derive(Default)]
 pub struct SubjectConsent {
-    /// Per source its decisions by purpose, by `purpose@recipient` or `*`.
-    pub states: Vec<HashMap<String, Decision>>,
+    /// Per source its decisions by purpose, by `purpose@recipient` or `*`, in the order of these names.
+    pub states: Vec<Vec<(String, Decision)>>,
     /// Whether a state could not be read.
     pub undecodable: bool,
     /// Whether a source says that the subject is a minor.
@@ -49,6 +49,14 @@ pub struct SubjectConsent {
     pub jurisdictions: Vec<String>,
     /// The `purpose@recipient` pairs that any source denies.
     pub recipient_denials: Vec<String>,
+}
+
+impl SubjectConsent {
+    /// What holds for everybody while nobody knows whom a record meant that could not be read.
+    #[must_use]
+    pub fn denied() -> Self {
+        Self { states: vec![Vec::new()], undecodable: true, ..Self::default() }
+    }
 }
 
 /// What a subject's decisions say about one purpose.
@@ -165,7 +173,8 @@ fn answer(consent: &SubjectConsent, purpose: &str, now_ms: i64) -> Answer {
     let mut newest: Option<(i64, bool)> = None;
     for decisions in &consent.states {
         for name in [purpose, EVERY_PURPOSE] {
-            let Some(decision) = decisions.get(name) else { continue };
+            let place = decisions.binary_search_by(|(found, _)| found.as_str().cmp(name));
+            let Some((_, decision)) = place.ok().and_then(|place| decisions.get(place)) else { continue };
             let at_ms = decision.decided_at_ms;
             if decision.denies {
                 if newest.is_none_or(|(newest_ms, _)| at_ms >= newest_ms) {
@@ -206,7 +215,9 @@ mod tests {
     fn consent(decisions: &[(&str, bool, i64)]) -> SubjectConsent {
         let decision = |denies, decided_at_ms| Decision { denies, decided_at_ms, expires_at_ms: None };
         let state = decisions.iter().map(|(name, denies, at_ms)| ((*name).into(), decision(*denies, *at_ms)));
-        SubjectConsent { states: vec![state.collect()], ..SubjectConsent::default() }
+        let mut state: Vec<(String, Decision)> = state.collect();
+        state.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        SubjectConsent { states: vec![state], ..SubjectConsent::default() }
     }
 
     fn passes(basis: Basis, primary: &SubjectConsent, others: &[&SubjectConsent], event_time_ms: i64) -> bool {

@@ -102,6 +102,7 @@ mod python {
     use pyo3::types::PyType;
 
     use super::Error;
+    use crate::store::Fault;
 
     impl Error {
         /// Return module and name of the Python class that stands for this refusal.
@@ -127,17 +128,33 @@ mod python {
 
     impl From<Error> for PyErr {
         fn from(error: Error) -> Self {
-            let Some((module, name)) = error.class() else {
-                return PyValueError::new_err(error.to_string());
-            };
-            Python::attach(|py| {
-                let class = py.import(module).and_then(|found| found.getattr(name));
-                match class.and_then(|found| found.cast_into::<PyType>().map_err(PyErr::from)) {
-                    Ok(class) => PyErr::from_type(class, error.to_string()),
-                    Err(missing) => missing,
-                }
-            })
+            match error.class() {
+                Some(class) => raised(class, error.to_string()),
+                None => PyValueError::new_err(error.to_string()),
+            }
         }
+    }
+
+    impl From<Fault> for PyErr {
+        fn from(fault: Fault) -> Self {
+            const BINDING: &str = "tokenweir.adapters.consentbinding";
+            if fault == Fault::Keys {
+                return PyValueError::new_err(fault.to_string());
+            }
+            let name = if fault.is_damage() { "StoreCorruptError" } else { "StoreUnavailableError" };
+            raised((BINDING, name), fault.to_string())
+        }
+    }
+
+    /// Return an exception of a class, given by its module and its name.
+    fn raised((module, name): (&str, &str), text: String) -> PyErr {
+        Python::attach(|py| {
+            let class = py.import(module).and_then(|found| found.getattr(name));
+            match class.and_then(|found| found.cast_into::<PyType>().map_err(PyErr::from)) {
+                Ok(class) => PyErr::from_type(class, text),
+                Err(missing) => missing,
+            }
+        })
     }
 }
 

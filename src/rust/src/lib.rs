@@ -18,6 +18,7 @@ pub mod program;
 mod python;
 mod rank;
 pub mod schema;
+pub mod store;
 pub mod subjects;
 pub mod tables;
 pub mod texts;
@@ -47,7 +48,7 @@ mod _native {
     use crate::value::Value;
 
     #[pymodule_export]
-    use crate::python::{PythonEngine, PythonPlan};
+    use crate::python::{PythonEngine, PythonEnvironment, PythonLookups, PythonPlan, PythonSeal, PythonView};
 
     /// Version of the sources that the module was built from.
     #[pymodule_export]

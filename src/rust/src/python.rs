@@ -1,6 +1,8 @@
 //! The engine as Python sees it: apart from `lib.rs`, because turning records and outcomes into what they are on the
 //! other side is a matter of its own.
 
+mod store;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +19,8 @@ use crate::program::{Cell, Counts};
 use crate::schema::from_json;
 use crate::tokens::unicode::Version;
 use crate::tokens::{Spec, Tokenizer};
+
+pub use store::{PythonEnvironment, PythonLookups, PythonSeal, PythonView};
 
 /// Most mappings of counts that are kept; records with long arrays can have any.
 const MAX_COUNTED: usize = 1_000;
@@ -68,7 +72,9 @@ impl PythonEngine {
 
     /// Return the outcomes of the first records from `first` on, at least one, and why the engine failed on some.
     ///
-    /// `batch` is a list of pairs of a plan and a record. What `host` raises comes out as it is.
+    /// `batch` is a list of pairs of a plan and a record. What `host` raises comes out as it is. Where there is a
+    /// `snapshot` of the consent store, subjects are looked up in its `lookups`, and it is told of that.
+    #[pyo3(signature = (batch, first, count, now_ms, host, snapshot = None))]
     fn process<'py>(
         &self,
         batch: &Bound<'py, PyList>,
@@ -76,11 +82,13 @@ impl PythonEngine {
         count: usize,
         now_ms: i64,
         host: Py<PyAny>,
+        snapshot: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyList>, Vec<&'static str>)> {
         let py = batch.py();
         let end = first.saturating_add(count).min(batch.len());
         let held = (first..end).map(|index| HeldRecord::new(&batch.get_item(index)?)).collect::<PyResult<Vec<_>>>()?;
-        let mut host = PythonHost { host, known: HashMap::new() };
+        let snapshot = snapshot.map(HeldSnapshot::new).transpose()?;
+        let mut host = PythonHost { host, snapshot, known: HashMap::new() };
         let outcomes = py.detach(|| {
             let raws: Vec<Raw<'_>> = held.iter().map(HeldRecord::raw).collect();
             let mut engine = self.engine.try_lock().map_err(|_| at_work())?;
@@ -256,9 +264,36 @@ impl Words {
     }
 }
 
+/// A snapshot of the consent store in which subjects are looked up here.
+struct HeldSnapshot {
+    snapshot: Py<PyAny>,
+    lookups: Py<PythonLookups>,
+}
+
+impl HeldSnapshot {
+    fn new(snapshot: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let lookups = snapshot.getattr(intern!(snapshot.py(), "lookups"))?.cast_into::<PythonLookups>()?;
+        Ok(Self { snapshot: snapshot.clone().unbind(), lookups: lookups.unbind() })
+    }
+
+    /// Look subjects up without the GIL. The snapshot says to the writer that LMDB runs, and tells it of damage.
+    fn look_up(&self, subjects: &[(&str, &str)]) -> PyResult<Vec<Arc<SubjectConsent>>> {
+        Python::attach(|py| self.snapshot.call_method0(py, intern!(py, "enter")))?;
+        let found = self.lookups.get().look_up(subjects);
+        Python::attach(|py| {
+            self.snapshot.call_method0(py, intern!(py, "leave"))?;
+            found.map_err(|fault| {
+                let told = self.snapshot.call_method1(py, intern!(py, "damage"), (PyErr::from(fault).into_value(py),));
+                told.map_or_else(|error| error, |error| PyErr::from_value(error.into_bound(py)))
+            })
+        })
+    }
+}
+
 /// Asks an object of Python, with the GIL for that time.
 struct PythonHost {
     host: Py<PyAny>,
+    snapshot: Option<HeldSnapshot>,
     /// What was converted before, by its address; the object is kept, so that no other can have it.
     known: HashMap<usize, (Py<PyAny>, Arc<SubjectConsent>)>,
 }
@@ -286,6 +321,9 @@ impl Host for PythonHost {
     }
 
     fn consents(&mut self, subjects: &[(&str, &str)]) -> PyResult<Vec<Arc<SubjectConsent>>> {
+        if let Some(snapshot) = &self.snapshot {
+            return snapshot.look_up(subjects);
+        }
         Python::attach(|py| {
             let found = self.host.bind(py).call_method1(intern!(py, "consents"), (subjects,))?;
             let found = found.try_iter()?.map(|consent| self.consent(&consent?));
@@ -321,7 +359,7 @@ fn texts(given: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
 }
 
 /// Convert the decisions of one source: per name the decision, and when it was made and when it ends.
-fn decisions(given: &Bound<'_, PyAny>) -> PyResult<HashMap<String, Decision>> {
+fn decisions(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Decision)>> {
     let entries = given.call_method0(intern!(given.py(), "items"))?;
     let converted = entries.try_iter()?.map(|entry| {
         let (name, decision): (String, Bound<'_, PyTuple>) = entry?.extract()?;
@@ -329,5 +367,7 @@ fn decisions(given: &Bound<'_, PyAny>) -> PyResult<HashMap<String, Decision>> {
         let decided_at_ms = decision.get_item(1)?.extract()?;
         Ok((name, Decision { denies, decided_at_ms, expires_at_ms: decision.get_item(2)?.extract()? }))
     });
-    converted.collect()
+    let mut converted = converted.collect::<PyResult<Vec<(String, Decision)>>>()?;
+    converted.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(converted)
 }

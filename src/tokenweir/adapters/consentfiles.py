@@ -7,17 +7,15 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-import lmdb
-
+from tokenweir.adapters.consentbinding import StoreCorruptError
 from tokenweir.core.consent import SubjectConsent, decode
 from tokenweir.core.subjects import Subject
-from tokenweir.errors import DecodeError, RefusedError, TokenweirError
+from tokenweir.errors import DecodeError, RefusedError
 
 #: Where Linux names the run of the kernel; after a crash of the machine it is another one.
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -39,30 +37,6 @@ MAP_BYTES: Final = 64 * 2**30
 
 #: The entry that describes the store; no subject has a key of this length.
 META: Final = b"meta"
-MAX_READERS: Final = 512
-
-_DAMAGE: Final = (
-    lmdb.CorruptedError,
-    lmdb.PageNotFoundError,
-    lmdb.InvalidError,
-    lmdb.VersionMismatchError,
-    lmdb.PanicError,
-    lmdb.BadTxnError,
-    lmdb.IncompatibleError,
-    lmdb.CursorFullError,
-)
-
-
-class StoreError(TokenweirError):
-    """The consent store cannot be used as it is. The text holds nothing of its content."""
-
-
-class StoreCorruptError(StoreError):
-    """What stands in the store was not written like this: it must be rebuilt from the topic."""
-
-
-class StoreUnavailableError(StoreError):
-    """There is no store, or it is not restored yet, or the disk does not take it: try again later."""
 
 
 class Seal:
@@ -322,19 +296,3 @@ def consent_of(seal: Seal, key: bytes, entry: bytes) -> SubjectConsent:
         return decode(seal.open(key, entry))
     except DecodeError:
         raise StoreCorruptError("an entry of the consent store has the format of another version") from None
-
-
-def store_error(error: lmdb.Error) -> StoreError:
-    """Return the error that stands for one of LMDB's, whose text may name files."""
-    if isinstance(error, _DAMAGE):
-        return StoreCorruptError(f"LMDB finds the consent store damaged ({type(error).__name__})")
-    return StoreUnavailableError(f"LMDB cannot use the consent store ({type(error).__name__})")
-
-
-@contextmanager
-def lmdb_errors() -> Iterator[None]:
-    """Turn LMDB's errors into :class:`StoreError`."""
-    try:
-        yield
-    except lmdb.Error as error:
-        raise store_error(error) from None

@@ -8,36 +8,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from enum import StrEnum
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-import lmdb
-
 from tokenweir.adapters import consentfiles as files
 from tokenweir.adapters import readersigns
+from tokenweir.adapters.consentbinding import (
+    Environment,
+    StoreCorruptError,
+    StoreError,
+    StoreUnavailableError,
+    all_entries,
+    open_environment,
+    store_directory,
+)
 from tokenweir.adapters.consentfiles import (
     MAP_BYTES,
-    MAX_READERS,
     META,
     Mark,
     Seal,
-    StoreCorruptError,
-    StoreError,
     StoreMeta,
-    StoreUnavailableError,
     acknowledge,
     boot_id,
     consent_of,
-    lmdb_errors,
 )
 from tokenweir.adapters.consentreader import ConsentSnapshot, ConsentStoreReader
 from tokenweir.core.consent import Applied, Changes, ConsentRecord, SourceState, encode, merge
 from tokenweir.errors import RefusedError
 
 __all__ = [
-    "DIRECTORY_NAME",
     "MAX_PARTITIONS",
     "Applied",
     "ConsentRecord",
@@ -50,10 +53,8 @@ __all__ = [
     "StoreUnavailableError",
     "acknowledge",
     "boot_id",
+    "store_directory",
 ]
-
-#: Below the state directory. Bindings of LMDB differ in its file format, so each has a directory of its own.
-DIRECTORY_NAME: Final = "consent-lmdb"
 
 #: What a position may have for its text to fit beside a committed offset.
 MAX_PARTITIONS: Final = 128
@@ -82,7 +83,7 @@ class ConsentStoreWriter:
     :class:`StoreUnavailableError` if the disk does not take it.
     """
 
-    def __init__(  # noqa: PLR0913  # The last two have defaults that fit.
+    def __init__(  # noqa: PLR0913  # The last three have defaults that fit.
         self,
         directory: Path,
         id_key: bytes,
@@ -90,6 +91,7 @@ class ConsentStoreWriter:
         boot_id: str,
         *,
         purposes: frozenset[str] | None = None,
+        engine: str = "reference",
         map_bytes: int = MAP_BYTES,
     ) -> None:
         """Prepare; nothing is opened yet.
@@ -100,15 +102,17 @@ class ConsentStoreWriter:
             mac_key: At least 32 bytes, for their MACs.
             boot_id: See :func:`boot_id`.
             purposes: Those that the policy knows, to count others; None counts nothing.
+            engine: ``native`` or ``reference``, whose binding of LMDB is used; see :func:`store_directory`.
             map_bytes: The most that the store can ever hold.
         """
         self._directory = directory
         self._seal = Seal(id_key, mac_key)
         self._boot_id = boot_id
         self._purposes = purposes
+        self._engine = engine
         self._map_bytes = map_bytes
         self._owner: int | None = None
-        self._environment: lmdb.Environment | None = None
+        self._environment: Environment | None = None
         self._meta = StoreMeta.new("", 0, 0)
         self._meta_entry: bytes | None = None
         self._acknowledged: Mapping[int, int] = {}
@@ -238,8 +242,7 @@ class ConsentStoreWriter:
 
     def reader_check(self) -> int:
         """Free the pages that killed readers had pinned; return the number of those readers."""
-        with lmdb_errors():
-            return self._opened.reader_check()
+        return self._opened.reader_check()
 
     def wipe(self, now_ms: int) -> None:
         """Begin the store anew for the same topic; its generation changes and it is not complete."""
@@ -248,16 +251,15 @@ class ConsentStoreWriter:
     def close(self) -> None:
         """Put everything on the disk and mark the store as cleanly closed."""
         if self._environment is not None:
-            with lmdb_errors():
-                self._environment.sync(True)  # LMDB's parameter is positional.
-                self._close_environment()
+            self._environment.sync()
+            self._close_environment()
             Mark(self._boot_id, clean=True, opens=0).write(self._directory, self._seal)
         if self._owner is not None:
             os.close(self._owner)
             self._owner = None
 
     @property
-    def _opened(self) -> lmdb.Environment:
+    def _opened(self) -> Environment:
         if self._environment is None:
             raise StoreUnavailableError("the consent store is not open")
         return self._environment
@@ -298,18 +300,23 @@ class ConsentStoreWriter:
         return OpenReason.KEPT
 
     def _read_meta(self) -> tuple[bytes, StoreMeta]:
-        with lmdb_errors(), self._opened.begin() as transaction:
-            entry = transaction.get(META)
+        with closing(self._opened.read()) as view:
+            entry = view.get(META)
         if entry is None:
             raise StoreCorruptError("the consent store does not say what it is")
-        return bytes(entry), StoreMeta.from_bytes(self._seal.open(META, bytes(entry)))
+        return entry, StoreMeta.from_bytes(self._seal.open(META, entry))
 
     def _verify(self, meta: StoreMeta) -> None:
         """Check every entry and their number: a reader cannot tell a lost entry from a subject without decisions."""
         entries = 0
-        with lmdb_errors(), self._opened.begin() as transaction, transaction.cursor() as cursor:
-            for key, entry in cursor:
-                self._seal.open(bytes(key), bytes(entry))
+        last = b""
+        with closing(self._opened.read()) as view:
+            for key, entry in all_entries(view):
+                self._seal.open(key, entry)
+                # One that stands in the place of another has a valid MAC too.
+                if key <= last:
+                    raise StoreCorruptError("entries of the consent store are out of order")
+                last = key
                 entries += 1
         if entries != meta.entries + 1:
             raise StoreCorruptError("entries of the consent store are missing")
@@ -324,16 +331,7 @@ class ConsentStoreWriter:
         self._write(StoreMeta.new(topic_id, partitions, now_ms))
 
     def _open_environment(self) -> None:
-        with lmdb_errors():
-            self._environment = lmdb.open(
-                str(self._directory),
-                map_size=self._map_bytes,
-                mode=0o600,
-                sync=False,
-                metasync=False,
-                writemap=False,
-                max_readers=MAX_READERS,
-            )
+        self._environment = open_environment(self._engine, self._directory, self._map_bytes, reads_only=False)
 
     def _close_environment(self) -> None:
         if self._environment is not None:
@@ -341,17 +339,24 @@ class ConsentStoreWriter:
             self._environment = None
 
     def _write(self, meta: StoreMeta, changes: Changes | None = None) -> None:
-        with lmdb_errors(), self._opened.begin(write=True) as transaction:
-            if transaction.get(META) != self._meta_entry:
+        entries: list[tuple[bytes, bytes | None]] = []
+        # Nobody else writes, so that the view still holds when the entries are put.
+        with closing(self._opened.read()) as view:
+            if view.get(META) != self._meta_entry:
                 raise StoreCorruptError("the consent store is not as its writer left it")
             if changes is not None:
-                more = sum(
-                    self._change(transaction, self._seal.id_of(subject), states)
-                    for subject, states in changes.by_subject.items()
-                )
+                more = 0
+                for subject, states in changes.by_subject.items():
+                    key = self._seal.id_of(subject)
+                    old = view.get(key)
+                    new = self._changed(key, old, states)
+                    entries.append((key, new))
+                    more += (new is not None) - (old is not None)
                 meta = replace(meta, entries=meta.entries + more)
-            entry = self._seal.seal(META, meta.to_bytes())
-            transaction.put(META, entry)
+        # Neighbours share pages.
+        entries.sort(key=itemgetter(0))
+        entry = self._seal.seal(META, meta.to_bytes())
+        self._opened.write([*entries, (META, entry)])
         # Only what is committed counts.
         self._meta, self._meta_entry = meta, entry
         self._tell_blocked()
@@ -367,14 +372,9 @@ class ConsentStoreWriter:
             raise StoreUnavailableError(f"the consent store's directory cannot be written ({error.strerror})") from None
         self._told_blocked = blocked
 
-    def _change(self, transaction: lmdb.Transaction, key: bytes, changes: Mapping[str, SourceState | None]) -> int:
-        """Change one subject's entry; return how many entries there are more."""
-        entry = transaction.get(key)
-        states = {} if entry is None else consent_of(self._seal, key, bytes(entry)).states
+    def _changed(self, key: bytes, entry: bytes | None, changes: Mapping[str, SourceState | None]) -> bytes | None:
+        """Return one subject's entry after changes, None where nothing is left of it."""
+        states = {} if entry is None else consent_of(self._seal, key, entry).states
         for source, state in changes.items():
             states = merge(states, source, state)
-        if states:
-            transaction.put(key, self._seal.seal(key, encode(states)))
-            return int(entry is None)
-        transaction.delete(key)
-        return -int(entry is not None)
+        return self._seal.seal(key, encode(states)) if states else None

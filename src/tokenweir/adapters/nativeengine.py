@@ -2,9 +2,9 @@
 
 The compiled module is foreign code that may be absent, so that its engine stands among the adapters and not in the
 core; where it is absent, importing this module fails. What it cannot do is refused when a plan is bound; nothing is
-ever done by the other engine in its place. Three things are asked of Python for a whole slice at once: consent, ids
-whose canonical form depends on this Python's version of Unicode, and the centres of cells, so that both engines have
-them from one library.
+ever done by the other engine in its place. Three things are asked of Python for a whole slice at once: consent that
+does not lie in this engine's own store, ids whose canonical form depends on this Python's version of Unicode, and the
+centres of cells, so that both engines have them from one library.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 
 from tokenweir._native import Engine as CompiledEngine
 from tokenweir._native import Plan as CompiledPlan
+from tokenweir.adapters.consentreader import ConsentSnapshot
 from tokenweir.core import nativeplan
 from tokenweir.core.consent import PurposeRule, SubjectConsent
 from tokenweir.core.derive import Derived, derive
@@ -119,11 +120,13 @@ class NativeEngine:
     ) -> list[list[Outcome]]:
         """Return for each record, in order, its outcomes in the order of the plan's outputs.
 
-        ``consent`` answers from one snapshot, and what it raises comes out as it is; ``now_ms`` is the gateway's clock
-        in milliseconds of the epoch. Where ``watch`` says that it is enough, only the first records have outcomes, at
-        least one; it is asked between the slices of a batch.
+        ``consent`` answers from one snapshot, and what it raises comes out as it is; a snapshot of this engine's own
+        store is not asked, but read. ``now_ms`` is the gateway's clock in milliseconds of the epoch. Where ``watch``
+        says that it is enough, only the first records have outcomes, at least one; it is asked between the slices of a
+        batch.
         """
         host = _Host(consent)
+        snapshot = consent if isinstance(consent, ConsentSnapshot) and consent.lookups is not None else None
         records = [(bound.compiled, record) for bound, record in batch]
         outcomes: list[list[Outcome]] = []
         while (first := len(outcomes)) < len(records):
@@ -132,7 +135,7 @@ class NativeEngine:
                 watch.alone(first)
             else:
                 watch.together(first, count)
-            made, faults = self._engine.process(records, first, count, now_ms, host)
+            made, faults = self._engine.process(records, first, count, now_ms, host, snapshot)
             outcomes += made
             for fault in faults:
                 if self._on_fault is not None:

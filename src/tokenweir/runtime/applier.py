@@ -16,10 +16,10 @@ from typing import Final, Protocol
 
 from tokenweir.adapters.admin import Admin, TopicDescription
 from tokenweir.adapters.consentstore import (
-    DIRECTORY_NAME,
     ConsentStoreWriter,
     OpenReason,
     StoreCorruptError,
+    store_directory,
 )
 from tokenweir.adapters.freshness import FILE_NAME, FreshnessWriter
 from tokenweir.adapters.kafka_errors import KafkaFault
@@ -100,6 +100,7 @@ class ApplierSettings:
     boot_id: str
     purposes: frozenset[str] | None = None
     client_id: str = _CLIENT_ID
+    engine: str = "reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,14 +468,15 @@ class ConsentApplier:
 def run_applier(settings: ApplierSettings, stop: Stop, on_progress: Callable[[Progress], None] = _nobody) -> None:
     """Run the applier of a gateway until ``stop`` is set; the body of its process. Raises as :class:`ConsentApplier`.
 
-    The store is ``consent-lmdb`` and the freshness file ``consent.fresh`` in the state directory.
+    The store and the freshness file ``consent.fresh`` lie in the state directory.
     """
     store = ConsentStoreWriter(
-        settings.state_directory / DIRECTORY_NAME,
+        store_directory(settings.state_directory, settings.engine),
         settings.id_key,
         settings.mac_key,
         settings.boot_id,
         purposes=settings.purposes,
+        engine=settings.engine,
     )
     # Before the freshness of another gateway's applier is overwritten.
     store.claim()

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from confluent_kafka import Message
 
 from tokenweir.adapters.admin import Admin
-from tokenweir.adapters.consentfiles import StoreError
+from tokenweir.adapters.consentbinding import StoreError
 from tokenweir.adapters.consentreader import ConsentSnapshot, ConsentStoreReader
 from tokenweir.adapters.consumer import GroupConsumer, Partition
 from tokenweir.adapters.freshness import Freshness

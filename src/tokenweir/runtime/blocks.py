@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tokenweir.adapters.consentfiles import acknowledged, told_blocked
-from tokenweir.adapters.consentstore import DIRECTORY_NAME
 from tokenweir.config import Config
+from tokenweir.runtime.gateway import store_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def blocks_of(config: Config, topic_id: str, seen: Mapping[int, int]) -> Blocks:
         topic_id: The consent topic as it is now.
         seen: By consent partition, the offset of the last unreadable key that a read of the topic found.
     """
-    directory = config.state.directory / DIRECTORY_NAME
+    directory = store_of(config)
     try:
         if not directory.is_dir():
             return Blocks(seen)

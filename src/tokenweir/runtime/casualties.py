@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tokenweir.adapters.consentfiles import inode
-from tokenweir.adapters.consentstore import DIRECTORY_NAME
+from tokenweir.adapters.consentstore import store_directory
 from tokenweir.adapters.readersigns import died_inside
 from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.quarantine import Attempts, settled_path
@@ -44,8 +44,9 @@ class Verdict(NamedTuple):
 class Casualties:
     """Counts for all workers of one gateway."""
 
-    def __init__(self, state_directory: Path, streams: Iterable[str]) -> None:
+    def __init__(self, state_directory: Path, streams: Iterable[str], engine: str) -> None:
         self._state_directory = state_directory
+        self._store = store_directory(state_directory, engine)
         self._attempts = {stream: Attempts(state_directory, stream) for stream in streams}
         self._crashes: dict[tuple[str, int], int] = {}
 
@@ -59,8 +60,7 @@ class Casualties:
         Raises:
             OSError: if a count cannot be written.
         """
-        store = self._state_directory / DIRECTORY_NAME
-        if sign is None or code in _ORDERLY or died_inside(store, inode(store), sign.pid):
+        if sign is None or code in _ORDERLY or died_inside(self._store, inode(self._store), sign.pid):
             return Verdict()
         place = (stream, slot)
         if sign.commits:

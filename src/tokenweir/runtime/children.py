@@ -22,7 +22,7 @@ from typing import Final
 from tokenweir import __version__
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consentreader import ConsentStoreReader
-from tokenweir.adapters.consentstore import DIRECTORY_NAME, boot_id
+from tokenweir.adapters.consentstore import boot_id, store_directory
 from tokenweir.adapters.consumer import GroupConsumer
 from tokenweir.adapters.engines import make_engine
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
@@ -183,6 +183,7 @@ def _applier(spec: ChildSpec, stop: threading.Event) -> None:
         mac_key=mac_key.reveal(),
         boot_id=boot_id(),
         purposes=frozenset(gateway.policy().policy.purposes),
+        engine=gateway.engine,
     )
     run_applier(settings, stop, report)
 
@@ -217,7 +218,12 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
     id_key, mac_key = keyset.consent_store_keys()
     transactional_id = gateway.transactional_id(stream, spec.slot)
     clock = SystemClock()
-    store = ConsentStoreReader(config.state.directory / DIRECTORY_NAME, id_key.reveal(), mac_key.reveal())
+    store = ConsentStoreReader(
+        store_directory(config.state.directory, gateway.engine),
+        id_key.reveal(),
+        mac_key.reveal(),
+        engine=gateway.engine,
+    )
     assignment = Assignment(
         AssignmentSettings(
             stream=stream,

@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokenweir.adapters.consentbinding import store_directory
 from tokenweir.adapters.engines import EngineName, engine_name
 from tokenweir.adapters.keysource import load_keyset
 from tokenweir.config import Config
@@ -104,6 +105,15 @@ def output_topics(policy: Policy, stream: str) -> list[str]:
     """Return the topics of a stream's outputs."""
     found = policy.streams[stream]
     return [topic_of(found, output) for output in found.outputs]
+
+
+def store_of(config: Config) -> Path:
+    """Return the local consent store's directory, which follows from the engine.
+
+    Raises:
+        RefusedError: if the configuration names an engine that is not installed.
+    """
+    return store_directory(config.state.directory, engine_name(config.gateway.engine))
 
 
 def keyset_path(config: Config) -> Path:

@@ -76,7 +76,7 @@ class Replay:
         self._account = Account()
         self._stopping = threading.Event()
         self._name = suspects_name(stream)
-        self._casualties = Casualties(gateway.config.state.directory, [self._name])
+        self._casualties = Casualties(gateway.config.state.directory, [self._name], gateway.engine)
         self._child = TendedProcess(ChildSpec(gateway, "replay", stream, SLOT, replay=order))
 
     @property

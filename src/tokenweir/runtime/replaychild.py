@@ -10,7 +10,7 @@ from typing import Final
 from tokenweir import __version__
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consentreader import ConsentStoreReader
-from tokenweir.adapters.consentstore import DIRECTORY_NAME, boot_id
+from tokenweir.adapters.consentstore import boot_id, store_directory
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.producer import TransactionalProducer
@@ -107,7 +107,12 @@ def run_replay(parts: ReplayParts, order: ReplayOrder, stopping: Callable[[], bo
     group = replay_group(gateway.group(stream))
     transactional_id = f"{group}.{SLOT}"
     id_key, mac_key = parts.keyset.consent_store_keys()
-    store = ConsentStoreReader(config.state.directory / DIRECTORY_NAME, id_key.reveal(), mac_key.reveal())
+    store = ConsentStoreReader(
+        store_directory(config.state.directory, gateway.engine),
+        id_key.reveal(),
+        mac_key.reveal(),
+        engine=gateway.engine,
+    )
     clock = SystemClock()
     ledger = parts.tally.ledger
     assignment = Assignment(

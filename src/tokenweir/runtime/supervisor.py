@@ -75,7 +75,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._was_ready = False
         self._children: list[_Child] = []
-        self._casualties = Casualties(gateway.config.state.directory, self._loaded.policy.streams)
+        self._casualties = Casualties(gateway.config.state.directory, self._loaded.policy.streams, gateway.engine)
         self._freshness = Freshness(gateway.config.state.directory / FILE_NAME, boot_id())
         self._turned_at = time.monotonic()
 

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from confluent_kafka import Message
 
-from tokenweir.adapters.consentfiles import StoreError
+from tokenweir.adapters.consentbinding import StoreError
 from tokenweir.adapters.consentreader import ConsentStoreReader
 from tokenweir.adapters.consumer import GroupConsumer, Partition
 from tokenweir.adapters.kafka_errors import KafkaFault
@@ -193,7 +193,7 @@ class Worker:
                     return None
                 now_ms = self._clock.now_ms()
                 outputs = len(self._delivery.outputs)
-                outcomes = run_engine(self._engine, batch, outputs, snapshot.lookup, now_ms, self._watch)
+                outcomes = run_engine(self._engine, batch, outputs, snapshot, now_ms, self._watch)
                 return assignment.position(snapshot), outcomes
         except StoreError:
             # The applier knows of it and rebuilds the store; then every partition is taken over again.

@@ -1,5 +1,3 @@
-use std::collections::HashMap;
-
 use serde_json::{Value as Json, json};
 
 use super::*;
@@ -37,7 +35,7 @@ impl Host for Asked {
         self.subjects.extend(subjects.iter().map(|(kind, id)| format!("{kind}:{id}")));
         let allow = Decision { denies: false, decided_at_ms: 1, expires_at_ms: None };
         let known = |id: &str| SubjectConsent {
-            states: vec![if id == "anna" { HashMap::from([("offers".to_owned(), allow)]) } else { HashMap::new() }],
+            states: vec![if id == "anna" { vec![("offers".to_owned(), allow)] } else { Vec::new() }],
             ..SubjectConsent::default()
         };
         Ok(subjects.iter().map(|(_, id)| Arc::new(known(id))).collect())
