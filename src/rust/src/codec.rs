@@ -9,7 +9,7 @@ mod json_names;
 mod json_numbers;
 mod json_places;
 mod json_reader;
-mod json_size;
+pub(crate) mod json_size;
 mod json_text;
 mod json_writer;
 mod strict_json;
