@@ -288,6 +288,18 @@ class TestUnions:
         assert refusal(with_property({"oneOf": branches}), data).reason == Reason.TOO_MANY_ELEMENTS
         assert time.perf_counter() - begin < 5
 
+    def test_each_attempt_counts_also_where_nothing_is_made(self) -> None:
+        """Objects that fit only the last of many branches cost an attempt for each, and end with the one too many."""
+        branches = [{"title": f"T{number}", "properties": {}, "required": [f"r{number}"]} for number in range(100)]
+        items = with_property({"items": {"oneOf": branches}})
+
+        def data(count: int) -> bytes:
+            return b'{"a":[' + b",".join([b'{"r99":1}'] * count) + b"]}"
+
+        assert reader_of(items)(data(1_000)) == [[(99, [ABSENT])] * 1_000]
+        error = refusal(items, data(20_000))
+        assert (error.reason, error.path) == (Reason.TOO_MANY_ELEMENTS, "a[*]")
+
     def test_small_objects_of_a_wide_type_are_counted_with_their_fields(self) -> None:
         """40,000 empty objects are small as JSON, but not with 2,000 absent fields in each."""
         wide = {"items": {"properties": {f"f{number}": {"type": "string"} for number in range(2_000)}}}

@@ -180,6 +180,8 @@ class _Reader:
                 return (decided[0], decided[1](value))
             for index, read_branch in several.get(type(value), ()):
                 self.left -= 1
+                if self.left < 0:
+                    raise DecodeError(Reason.TOO_MANY_ELEMENTS, path)
                 try:
                     return (index, read_branch(value))
                 except DecodeError as error:

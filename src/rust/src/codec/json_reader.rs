@@ -168,7 +168,7 @@ impl<'a> Reading<'a> {
             return Ok(Value::Branch(index, Box::new(self.value(&union.branches[index], at, nesting + 1)?)));
         }
         for &index in candidates {
-            self.left = self.left.saturating_sub(1);
+            self.pay(1, path)?;
             match self.value(&union.branches[index], at, nesting + 1) {
                 Ok(value) => return Ok(Value::Branch(index, Box::new(value))),
                 Err(fault) if fault.reason == Reason::SchemaMismatch => {}

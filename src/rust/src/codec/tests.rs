@@ -306,6 +306,31 @@ fn trying_branches_takes_an_effort_that_ends() {
 }
 
 #[test]
+fn each_attempt_at_a_branch_counts_also_where_nothing_is_made() {
+    let branches: Vec<Json> = (0..20).map(|number| json!({"kind": "enum", "symbols": [number.to_string()]})).collect();
+    let items = json!({"kind": "union", "path": "[*]", "branches": branches});
+    let reader = schema("json", &json!({"kind": "array", "items": items}));
+    let few = Limits { elements: 100, ..LIMITS };
+    let data = |count: usize| format!("[{}]", vec!["\"19\""; count].join(","));
+    assert!(again(&reader, few, data(50).as_bytes()).is_ok());
+    assert_eq!(again(&reader, few, data(99).as_bytes()), refused("too_many_elements", "[*]"));
+}
+
+#[test]
+fn the_shapes_of_a_type_are_found_once() {
+    // Each type is a union of the next one twice, so that following all references would take 2^60 steps.
+    let link = |number: usize| {
+        let next = json!({"kind": "reference", "name": format!("T{}", number + 1)});
+        let branches = if number == 60 { json!([]) } else { json!([next, next]) };
+        completed(&json!({"kind": "union", "branches": branches}))
+    };
+    let types: serde_json::Map<String, Json> = (0..=60).map(|number| (format!("T{number}"), link(number))).collect();
+    let document = json!({"root": link(0), "format": "json", "types": types});
+    let schema: Schema = from_json(&document.to_string()).unwrap();
+    assert!(Reader::new(&schema, LIMITS).is_ok());
+}
+
+#[test]
 fn required_properties_are_found_in_objects_of_any_size() {
     let names = ["n5", "n0", "n39", "missing"];
     let fields: Vec<Json> = names.map(|name| json!({"name": name, "node": {"kind": "string", "path": name}})).into();
