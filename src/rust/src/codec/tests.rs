@@ -151,6 +151,9 @@ fn endless_types_are_refused_or_end() {
     let union = json!({"kind": "union", "name": "U", "branches": [{"kind": "reference", "name": "U"}]});
     assert!(Reader::new(&avro(&union), LIMITS).is_err());
     assert!(Reader::new(&schema("json", &union), LIMITS).is_err());
+    let inside = json!({"kind": "union", "branches": [{"kind": "union", "branches": [{"kind": "string"}]}]});
+    assert!(Reader::new(&avro(&inside), LIMITS).is_err());
+    assert!(Reader::new(&schema("json", &inside), LIMITS).is_ok());
     let itself = json!({"kind": "reference", "name": "X"});
     assert!(Writer::new(&avro(&itself)).is_err());
     assert!(Writer::new(&schema("json", &itself)).is_err());
