@@ -320,6 +320,18 @@ fn each_attempt_at_a_branch_counts_also_where_nothing_is_made() {
 }
 
 #[test]
+fn absent_fields_are_counted_since_no_byte_is_there_for_them() {
+    let fields: Vec<Json> = (0..2_000)
+        .map(|number| json!({"name": format!("f{number}"), "required": false, "node": {"kind": "string"}}))
+        .collect();
+    let rows = schema("json", &json!({"kind": "array", "items": {"kind": "record", "fields": fields}}));
+    let reader = Reader::new(&rows, LIMITS).unwrap();
+    let absent = |data: &str| reader.read(data.as_bytes()).map(|(_, absent)| absent);
+    assert_eq!(absent(r#"[{}, {"f3": "", "other": 1}, {"f3": ""}]"#), Ok(2_000 + 1_998 + 1_999));
+    assert_eq!(absent("[]"), Ok(0));
+}
+
+#[test]
 fn the_shapes_of_a_type_are_found_once() {
     // Each type is a union of the next one twice, so that following all references would take 2^60 steps.
     let link = |number: usize| {
