@@ -94,7 +94,9 @@ mod tests {
         let mut table = Table::new(Tokenizer::from_plan(&spec, &[1; 32], &[2; 32], Version::V15_0).unwrap());
         let mut remembers = |count: usize, length: usize| {
             let texts: Vec<String> = (0..count).map(|number| format!("{number:08}{}", "x".repeat(length))).collect();
-            texts.iter().for_each(|text| table.want(text));
+            for text in &texts {
+                table.want(text);
+            }
             table.resolve();
             let made = texts.iter().all(|text| table.token(text).is_some());
             table.trim();
