@@ -6,11 +6,14 @@ PYTHON := $(BIN)/python
 STAMP := $(VENV)/.installed
 # The native module is built where cargo is found, and left out where it is not.
 RUST := src/rust
+FUZZ := $(RUST)/fuzz
+# How long `make fuzz` runs each target.
+SECONDS ?= 60
 RUST_SOURCES := $(wildcard $(RUST)/Cargo.* $(RUST)/src/*.rs $(RUST)/src/*/*.rs)
 CARGO_FOUND := $(shell command -v cargo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit integration check rust format chaos bench clean
+.PHONY: help setup demo test unit integration check rust format chaos fuzz bench clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +53,9 @@ rust: setup ## Check and test the Rust sources, and hold the built module to its
 	cargo fmt --manifest-path $(RUST)/Cargo.toml --check
 	PYO3_PYTHON=$(abspath $(PYTHON)) cargo clippy --manifest-path $(RUST)/Cargo.toml --locked --quiet --all-targets --all-features -- -D warnings
 	cargo test --manifest-path $(RUST)/Cargo.toml --locked --quiet
+	cargo fmt --manifest-path $(FUZZ)/Cargo.toml --check
+	cargo clippy --manifest-path $(FUZZ)/Cargo.toml --target-dir $(RUST)/target --locked --quiet --tests -- -D warnings
+	cargo test --manifest-path $(FUZZ)/Cargo.toml --target-dir $(RUST)/target --locked --quiet
 	$(PYTHON) -m mypy.stubtest tokenweir._native
 
 format: setup ## Format the code and repair what can be repaired
@@ -57,14 +63,24 @@ format: setup ## Format the code and repair what can be repaired
 	$(BIN)/ruff check --fix .
 ifneq ($(CARGO_FOUND),)
 	cargo fmt --manifest-path $(RUST)/Cargo.toml
+	cargo fmt --manifest-path $(FUZZ)/Cargo.toml
 endif
 
 chaos: setup ## Run the long tests: kills of workers and brokers, installations, many examples of each property
 	$(PYTHON) -m pytest -q -m chaos tests
 
+fuzz: ## Give the native engine any bytes whatever, SECONDS for each target (nightly toolchain, cargo-fuzz)
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { echo 'Nothing is fuzzed: this needs a nightly toolchain of Rust and cargo-fuzz ("rustup toolchain install nightly", "cargo install cargo-fuzz").' >&2; exit 1; }
+	@cd $(RUST) && set -e; for target in $$(cargo +nightly fuzz list); do \
+		mkdir -p fuzz/corpus/$$target; \
+		cargo +nightly fuzz run --features libfuzzer $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(SECONDS) -max_len=65536 -timeout=20 -rss_limit_mb=4096 -verbosity=0 -print_final_stats=1 \
+			$$(ls fuzz/dictionaries/$$target.dict 2>/dev/null | sed 's/^/-dict=/'); \
+	done
+
 bench: setup ## Measure; ARGS names the benchmarks, none means all
 	$(PYTHON) -m benchmarks $(ARGS)
 
 clean: ## Remove what was built, measured or downloaded, but not .venv
-	rm -rf build dist $(RUST)/target .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist $(RUST)/target $(FUZZ)/target $(FUZZ)/corpus .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ from tests.support.engines import (
     allow,
     avro_encode,
     consent_of,
+    fixed_keyset,
     json_schema_of,
     record_schema,
     rig,
@@ -30,7 +31,8 @@ from tokenweir.core.outcome import REASONS, Fate, Outcome, Reason, Stage
 from tokenweir.core.program import ProgramBuilder
 from tokenweir.core.subjects import Subject
 from tokenweir.core.tokens import Prepared, Tokenizer
-from tokenweir.core.tokentable import TokenNotMadeError
+from tokenweir.core.tokens.specs import OpaqueSpec
+from tokenweir.core.tokentable import TokenNotMadeError, TokenTable
 from tokenweir.errors import KeysError
 
 _FIELDS = (
@@ -347,6 +349,19 @@ def test_a_token_that_cannot_be_made_fails_only_its_own_records(monkeypatch: pyt
         rows = stream.process([Record(value, None, NOW_MS) for value in (good, poison, good)])
         assert [row["crm"].reason for row in rows] == [None, Reason.ENGINE_ERROR, None]
     assert {(type(fault), str(fault)) for fault in faults} == {(TokenNotMadeError, "")}
+
+
+def test_long_texts_are_forgotten_sooner_than_short_ones() -> None:
+    """What a table remembers is bounded in characters, since a text may be as long as its record."""
+    tokenizer = fixed_keyset(["d"]).tokenizer("d", "entry", OpaqueSpec(format="opaque"))
+    table = TokenTable(tokenizer, limit_characters=100)
+    for texts, remembered in ((["a" * 50, "b" * 50], 2), (["c"], 0), (["d" * 99], 1)):
+        for text in texts:
+            table.want(text)
+        table.resolve()
+        assert all(table.tokens[text] for text in texts)
+        table.trim()
+        assert len(table.tokens) == remembered
 
 
 @pytest.mark.parametrize("step", ["build", "read", "collect", "write"])

@@ -243,6 +243,17 @@ def test_rounding(step: float, node: Node, value: object, expected: object) -> N
     assert str(result) == str(expected)
 
 
+@pytest.mark.parametrize("spec", [{"round": 1}, {"buckets": [0, 10]}])
+def test_decimals_of_absurd_size(spec: dict[str, Any]) -> None:
+    """A schema may say any number of digits; numbers of so many are not even written out for their limits."""
+    largest = {"precision": 512, "scale": 500}
+    assert compiled(spec, Node(Kind.BYTES, logical="decimal", attributes=largest)).apply(unscaled(7)) == unscaled(0)
+    for scale in (0, 513):
+        absurd = Node(Kind.BYTES, logical="decimal", attributes={"precision": 2**31 - 1, "scale": scale})
+        with pytest.raises(SchemaError, match="at most 512 digits"):
+            compiled(spec, absurd)
+
+
 @pytest.mark.parametrize(("number", "expected"), [(1234, 1230), (1235, 1240), (1245, 1240), (-1, 0), (-1289, -1290)])
 def test_rounding_decimals(number: int, expected: int) -> None:
     """A decimal keeps its scale; 12.34 to a tenth is 12.30."""

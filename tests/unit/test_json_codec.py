@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def schema_of(schema: Mapping[str, Any]) -> Schema:
     return jsonschema.parse(json.dumps(schema))
 
 
-def reader_of(schema: Mapping[str, Any]) -> Callable[[bytes], Any]:
+def reader_of(schema: Mapping[str, Any]) -> json_codec.Reader:
     """Return the reader of a schema."""
     return json_codec.reader(schema_of(schema))
 
@@ -287,6 +287,27 @@ class TestUnions:
 
         assert refusal(with_property({"oneOf": branches}), data).reason == Reason.TOO_MANY_ELEMENTS
         assert time.perf_counter() - begin < 5
+
+    def test_absent_fields_are_counted(self) -> None:
+        """No byte is there for them, but each takes memory as long as the record is held."""
+        wide = {"items": {"properties": {f"f{number}": {"type": "string"} for number in range(2_000)}}}
+        read = reader_of(with_property(wide))
+        read(b'{"a":[{},{"f3":"","other":1},{"f3":""}]}')
+        assert read.elements == 2_000 + 1_998 + 1_999
+        read(b'{"a":[]}')
+        assert read.elements == 0
+
+    def test_each_attempt_counts_also_where_nothing_is_made(self) -> None:
+        """Objects that fit only the last of many branches cost an attempt for each, and end with the one too many."""
+        branches = [{"title": f"T{number}", "properties": {}, "required": [f"r{number}"]} for number in range(100)]
+        items = with_property({"items": {"oneOf": branches}})
+
+        def data(count: int) -> bytes:
+            return b'{"a":[' + b",".join([b'{"r99":1}'] * count) + b"]}"
+
+        assert reader_of(items)(data(1_000)) == [[(99, [ABSENT])] * 1_000]
+        error = refusal(items, data(20_000))
+        assert (error.reason, error.path) == (Reason.TOO_MANY_ELEMENTS, "a[*]")
 
     def test_small_objects_of_a_wide_type_are_counted_with_their_fields(self) -> None:
         """40,000 empty objects are small as JSON, but not with 2,000 absent fields in each."""

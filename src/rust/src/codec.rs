@@ -9,7 +9,7 @@ mod json_names;
 mod json_numbers;
 mod json_places;
 mod json_reader;
-mod json_size;
+pub(crate) mod json_size;
 mod json_text;
 mod json_writer;
 mod strict_json;
@@ -148,7 +148,8 @@ impl Reader {
         }))
     }
 
-    /// Return the record that the bytes are, and how much of `limits.elements` an Avro record took.
+    /// Return the record that the bytes are, and how many values it has that may have no byte of their own: what an
+    /// Avro record took of `limits.elements`, and absent fields of a JSON record.
     ///
     /// Texts and bytes are borrowed from `data` where they stand there as they are, symbols from the reader.
     ///
@@ -158,7 +159,7 @@ impl Reader {
     pub fn read<'a>(&'a self, data: &'a [u8]) -> Result<(Value<'a>, u64), Rejection> {
         match &self.0 {
             Reading::Avro(reader) => Ok(reader.read(data)?),
-            Reading::Json(reader) => Ok((reader.read(data)?, 0)),
+            Reading::Json(reader) => Ok(reader.read(data)?),
         }
     }
 }

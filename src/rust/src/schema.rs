@@ -6,6 +6,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::codec::json_size;
+
 /// What stands at a place of a schema; the kinds of `tokenweir.core.schema`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -124,14 +126,21 @@ pub struct Rejection {
     pub path: String,
 }
 
+/// Brackets inside of each other in a document. A level of a record takes seven of them in a plan: those of an output
+/// tree for a record and a union. So the deepest records, of 128 levels, have their room, and a stack its bound.
+const MAX_BRACKETS: usize = 1024;
+
 /// Return what a JSON document says that this project has written itself, such as a plan or a schema.
 ///
-/// Schemas of 64 levels are deeper as JSON than a parser allows by itself; how deep they are has been checked before.
+/// Schemas of 64 levels are deeper as JSON than a parser allows by itself.
 ///
 /// # Errors
 ///
-/// The document is not JSON, or says something else than expected.
+/// The document is not JSON, is nested too deep, or says something else than expected.
 pub fn from_json<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    if json_size::deepest(text.as_bytes()) > MAX_BRACKETS {
+        return Err(serde_json::Error::custom(format_args!("nested deeper than {MAX_BRACKETS} brackets")));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.disable_recursion_limit();
     let value = T::deserialize(&mut deserializer)?;
@@ -154,5 +163,19 @@ mod tests {
         let choices = json!(["100000000000000000000000001", "-0.10", "1e+300", true]);
         assert_eq!((&node.attributes["enum"], &node.attributes["maximum"]), (&choices, &json!(5)));
         assert!(from_json::<Node>(&format!("{text} x")).is_err());
+    }
+
+    #[test]
+    fn a_document_is_no_deeper_than_a_stack_bears() {
+        let nested = |levels: usize| {
+            let before = r#"{"kind": "union", "path": "[", "name": "", "logical": "", "attributes": {}, "symbols": [],
+                "size": 0, "fields": [], "items": null, "branches": ["#;
+            from_json::<Node>(&format!("{}{}", before.repeat(levels), "]}".repeat(levels)))
+        };
+        // As large as the stack of a main thread; those of tests are smaller, and calls without optimization larger.
+        let deepest = std::thread::Builder::new().stack_size(8 << 20).spawn(move || nested(512).is_ok());
+        assert!(deepest.unwrap().join().unwrap());
+        assert!(nested(513).is_err_and(|error| error.to_string().contains("nested deeper")));
+        assert!(from_json::<Node>(&r#"{"items":"#.repeat(500_000)).is_err());
     }
 }

@@ -6,12 +6,16 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::value::Value;
 
 /// The longest text id, in characters.
 const MAX_TEXT_CHARACTERS: usize = 256;
+
+/// The longest id of digits, as in a policy: a short number is padded to its length.
+const MAX_DIGITS: usize = 64;
 
 /// Below this character all are in normalization form C, whatever surrounds them; it is the first combining mark.
 const FIRST_COMBINING: char = '\u{300}';
@@ -20,14 +24,19 @@ const FIRST_COMBINING: char = '\u{300}';
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
-    /// Exactly this many decimal digits.
-    Digits(usize),
+    /// Exactly this many decimal digits, up to 64.
+    Digits(#[serde(deserialize_with = "bounded")] usize),
     /// A UUID in lower case.
     Uuid,
     /// Any visible text.
     Text,
     /// Any visible text, in lower case.
     Lowercase,
+}
+
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let count = usize::deserialize(deserializer)?;
+    if count <= MAX_DIGITS { Ok(count) } else { Err(D::Error::custom("an id of too many digits")) }
 }
 
 /// What a value is as an id.
@@ -186,6 +195,13 @@ mod tests {
         for wrong in ["07", "7.0", "-0", "10000", "1e1"] {
             assert_eq!(canonical(form, &Value::Number(Cow::Borrowed(wrong))), None);
         }
+    }
+
+    #[test]
+    fn ids_have_no_more_digits_than_a_policy_allows() {
+        let read = |json| serde_json::from_str::<Form>(json).ok();
+        assert_eq!(read(r#"{"digits": 64}"#), Some(Form::Digits(64)));
+        assert_eq!((read(r#"{"digits": 65}"#), read(r#"{"digits": 18446744073709551615}"#)), (None, None));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use crate::tokens::Tokenizer;
 /// How many texts a table remembers from one batch to the next.
 const LIMIT: usize = 65_536;
 
+/// How many bytes these texts have together: those of some formats may be as long as a record.
+const LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
 /// What is known of a text.
 enum Known {
     /// Its token is asked for.
@@ -21,6 +24,8 @@ enum Known {
 pub struct Table {
     tokenizer: Tokenizer,
     known: HashMap<String, Known>,
+    /// Bytes of the texts that are known.
+    bytes: usize,
     wanted: Vec<String>,
 }
 
@@ -28,7 +33,7 @@ impl Table {
     /// Return a table that knows no token yet.
     #[must_use]
     pub fn new(tokenizer: Tokenizer) -> Self {
-        Self { tokenizer, known: HashMap::new(), wanted: Vec::new() }
+        Self { tokenizer, known: HashMap::new(), bytes: 0, wanted: Vec::new() }
     }
 
     /// What makes the tokens.
@@ -41,6 +46,7 @@ impl Table {
     pub fn want(&mut self, text: &str) {
         if !self.known.contains_key(text) {
             self.known.insert(text.to_owned(), Known::Wanted);
+            self.bytes += text.len();
             self.wanted.push(text.to_owned());
         }
     }
@@ -69,8 +75,36 @@ impl Table {
 
     /// Forget everything once the table has outgrown its bound; called between batches.
     pub fn trim(&mut self) {
-        if self.known.len() > LIMIT {
+        if self.known.len() > LIMIT || self.bytes > LIMIT_BYTES {
             self.known.clear();
+            self.bytes = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::Spec;
+    use crate::tokens::unicode::Version;
+
+    #[test]
+    fn long_texts_are_forgotten_sooner_than_short_ones() {
+        let spec: Spec = serde_json::from_str(r#"{"format": "opaque"}"#).unwrap();
+        let mut table = Table::new(Tokenizer::from_plan(&spec, &[1; 32], &[2; 32], Version::V15_0).unwrap());
+        let mut remembers = |count: usize, length: usize| {
+            let texts: Vec<String> = (0..count).map(|number| format!("{number:08}{}", "x".repeat(length))).collect();
+            for text in &texts {
+                table.want(text);
+            }
+            table.resolve();
+            let made = texts.iter().all(|text| table.token(text).is_some());
+            table.trim();
+            made && texts.iter().all(|text| table.token(text).is_some())
+        };
+        assert!(remembers(1_000, 0));
+        assert!(!remembers(17, 1 << 20));
+        assert!(remembers(1_000, 0));
+        assert!(!remembers(LIMIT + 1, 0));
     }
 }

@@ -68,12 +68,9 @@ class BoundPlan:
 
     def __init__(self, plan: Plan, tables: Tables, limits: Limits) -> None:
         self.plan = plan
-        self.read: Callable[[bytes], Value]
-        self._avro: avro_codec.Reader | None = None
-        if plan.format == "avro":
-            self.read = self._avro = avro_codec.reader(plan.source, limits)
-        else:
-            self.read = json_codec.reader(plan.source, limits)
+        codec = avro_codec if plan.format == "avro" else json_codec
+        self._reader: avro_codec.Reader | json_codec.Reader = codec.reader(plan.source, limits)
+        self.read: Callable[[bytes], Value] = self._reader
         self.outputs = [BoundOutput(plan, output, _tables_of(plan, output, tables)) for output in plan.outputs]
         self.subject_readers = [_subject_reader(plan, source) for source in plan.subjects]
         self.event_time: Callable[[Value], int | None] | None = None
@@ -85,8 +82,8 @@ class BoundPlan:
             self.event_time = lambda value: None if (raw := get(value)) is None or raw == "" else read_time(raw)
 
     def elements_read(self) -> int:
-        """Return how many values the record that was read last holds in collections; 0 where its bytes pay for them."""
-        return 0 if self._avro is None else self._avro.elements
+        """Return how many values of the record that was read last may have no byte of their own."""
+        return self._reader.elements
 
 
 def _tables_of(plan: Plan, output: OutputPlan, tables: Tables) -> Callable[[str], TokenTable]:

@@ -34,7 +34,7 @@ Value = Any
 #: A batch is worked on in slices, of which only one is decoded at a time. A slice ends with the record that fills it.
 _SLICE_RECORDS: Final = 500
 _SLICE_BYTES: Final = 1_000_000
-#: For how many bytes of data an element of an Avro record stands here, as some elements have no byte of their own.
+#: For how many bytes of data a value stands here that may have no byte of its own.
 _ELEMENT_BYTES: Final = 10
 
 

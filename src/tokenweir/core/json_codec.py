@@ -18,8 +18,6 @@ from tokenweir.errors import DecodeError, SchemaError
 
 __all__ = ["Reader", "Value", "Writer", "reader", "writer"]
 
-Reader = Callable[[bytes], Value]
-
 _Read = Callable[[Value], Value]
 
 #: The type of the parsed JSON value that stands for a value of each kind; a union takes those of its branches.
@@ -44,28 +42,46 @@ _AS_PARSED: Final = frozenset({Kind.BOOLEAN, Kind.NUMBER, Kind.STRING})
 _EFFORT: Final = 10
 
 
-def reader(schema: Schema, limits: Limits = DEFAULT_LIMITS) -> Reader:
-    """Return the function that decodes a record of a JSON Schema.
+class Reader:
+    """Decodes one record after the other, as the table of :mod:`tokenweir.core.schema` says.
 
-    The function returns the record as the table of :mod:`tokenweir.core.schema` says. It takes the first branch of a
-    union that the value fits by its type, its required properties and its enums. It raises a :class:`DecodeError` if
-    the record is not strict JSON, passes a limit, or does not follow the schema.
+    Attributes:
+        elements: How many absent fields were made for the record that was read last; no byte stands for them.
     """
-    compiled = _Reader(schema)
-    parse = strictjson.parser(limits)
-    read = compiled.compile(schema.root)
-    effort = _EFFORT * (limits.elements + sum(1 for _ in schema.root.walk()))
 
-    def read_record(data: bytes) -> Value:
-        value = parse(data)
-        compiled.left = effort
+    __slots__ = ("_compiled", "_effort", "_parse", "_read", "elements")
+
+    def __init__(self, schema: Schema, limits: Limits) -> None:
+        self._compiled = _Reader(schema)
+        self._parse = strictjson.parser(limits)
+        self._read = self._compiled.compile(schema.root)
+        self._effort = _EFFORT * (limits.elements + sum(1 for _ in schema.root.walk()))
+        self.elements = 0
+
+    def __call__(self, data: bytes) -> Value:
+        """Return the record that the bytes are.
+
+        A value of a union is of the first branch that it fits by its type, its required properties and its enums.
+
+        Raises:
+            DecodeError: The record is not strict JSON, passes a limit, or does not follow the schema.
+        """
+        value = self._parse(data)
+        compiled = self._compiled
+        compiled.left, compiled.absent = self._effort, 0
         try:
-            return read(value)
+            read = self._read(value)
         except RecursionError:
             pass
+        else:
+            self.elements = compiled.absent
+            return read
         raise DecodeError(Reason.TOO_DEEP)
 
-    return read_record
+
+def reader(schema: Schema, limits: Limits = DEFAULT_LIMITS) -> Reader:
+    """Return what decodes the records of a JSON Schema."""
+    return Reader(schema, limits)
 
 
 class _Never:
@@ -73,7 +89,11 @@ class _Never:
 
 
 class _Reader:
-    """Compiles nodes into functions from parsed JSON to values; ``left`` is what the record at hand may still cost."""
+    """Compiles nodes into functions from parsed JSON to values.
+
+    ``left`` is what the record at hand may still cost, ``absent`` how many fields were made without an entry, those of
+    attempts at branches included.
+    """
 
     def __init__(self, schema: Schema) -> None:
         self._types = schema.types
@@ -93,6 +113,7 @@ class _Reader:
             Kind.ANY: lambda _node: _read_anything,
         }
         self.left = 0
+        self.absent = 0
 
     def compile(self, node: Node) -> _Read:
         """Return the function that reads the values of a node."""
@@ -121,6 +142,8 @@ class _Reader:
             self.left -= len(value) + width
             if self.left < 0:
                 raise DecodeError(Reason.TOO_MANY_ELEMENTS, path)
+            if width > len(value):
+                self.absent += width - len(value)
             record: list[Value] = nothing.copy()
             for name, item in value.items():
                 slot = slot_of(name)
@@ -180,6 +203,8 @@ class _Reader:
                 return (decided[0], decided[1](value))
             for index, read_branch in several.get(type(value), ()):
                 self.left -= 1
+                if self.left < 0:
+                    raise DecodeError(Reason.TOO_MANY_ELEMENTS, path)
                 try:
                     return (index, read_branch(value))
                 except DecodeError as error:

@@ -25,11 +25,14 @@ class TokenTable:
     ``tokens`` maps a text to its token, or to None where the text does not fit the format.
     """
 
-    __slots__ = ("_limit", "_pending", "_tokenizer", "tokens")
+    __slots__ = ("_characters", "_limit", "_limit_characters", "_pending", "_tokenizer", "tokens")
 
-    def __init__(self, tokenizer: Tokenizer, limit: int = 65_536) -> None:
+    def __init__(self, tokenizer: Tokenizer, limit: int = 65_536, limit_characters: int = 16 * 1024 * 1024) -> None:
         self._tokenizer = tokenizer
         self._limit = limit
+        # Texts of some formats may be as long as a record.
+        self._limit_characters = limit_characters
+        self._characters = 0
         self._pending: dict[str, Prepared] = {}
         self.tokens: dict[str, str | None] = _Tokens()
 
@@ -42,6 +45,7 @@ class TokenTable:
         """Ask for the token of a text; it is there after :meth:`resolve`."""
         if text in self.tokens or text in self._pending:
             return
+        self._characters += len(text)
         try:
             self._pending[text] = self._tokenizer.prepare(text)
         except InvalidValueError:
@@ -69,5 +73,6 @@ class TokenTable:
 
     def trim(self) -> None:
         """Forget everything once the table has outgrown its bound; called between batches."""
-        if len(self.tokens) > self._limit:
+        if len(self.tokens) > self._limit or self._characters > self._limit_characters:
             self.tokens.clear()
+            self._characters = 0

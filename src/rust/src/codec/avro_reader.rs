@@ -153,6 +153,10 @@ impl<'s> Compiler<'s> {
     fn union(&mut self, node: &'s Node, level: usize) -> Result<Content, SchemaError> {
         let null = node.branches.iter().position(|branch| branch.kind == Kind::Null);
         let branches = node.branches.iter().map(|branch| {
+            if branch.kind == Kind::Union {
+                // Levels do not count them, and reading recurses through them.
+                return Err(SchemaError::at(node, "a union directly inside of a union"));
+            }
             // The union itself has been paid for, and so the branch, but not what a record has beside itself.
             Ok(Paid { place: self.place(branch, level)?, cost: cost_of(branch) - 1 })
         });

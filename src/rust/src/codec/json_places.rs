@@ -1,5 +1,6 @@
 //! The places of a JSON Schema as [`super::json_reader`] reads them: choices, names and branches made ready.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
@@ -77,6 +78,9 @@ pub(super) enum Shape {
 
 const SHAPES: usize = 6;
 
+/// The references that were followed to find shapes, each with whether its type is done: it is not looked at again.
+type Followed<'s> = HashMap<&'s str, bool>;
+
 struct Compiler<'s> {
     types: Types<'s>,
     symbols: Interner<'s>,
@@ -123,7 +127,7 @@ impl<'s> Compiler<'s> {
         let mut candidates: [Vec<usize>; SHAPES] = Default::default();
         for (index, branch) in node.branches.iter().enumerate().filter(|(_, branch)| branch.kind != Kind::Null) {
             let mut shapes = [false; SHAPES];
-            self.add_shapes(branch, &mut shapes, &mut vec![])?;
+            self.add_shapes(branch, &mut shapes, &mut Followed::default())?;
             for (found, _) in candidates.iter_mut().zip(shapes).filter(|(_, has)| *has) {
                 found.push(index);
             }
@@ -135,28 +139,30 @@ impl<'s> Compiler<'s> {
         })
     }
 
-    /// Add the shapes that a parsed JSON value of a node may have. `within` are the references that lead there.
+    /// Add the shapes that a parsed JSON value of a node may have.
     fn add_shapes(
         &self,
         node: &'s Node,
         shapes: &mut [bool; SHAPES],
-        within: &mut Vec<&'s str>,
+        followed: &mut Followed<'s>,
     ) -> Result<(), SchemaError> {
         let shape = match node.kind {
             Kind::Any => {
                 *shapes = [true; SHAPES];
                 return Ok(());
             }
-            Kind::Reference if within.contains(&node.name.as_str()) => {
-                return Err(SchemaError::at(node, "a union contains itself"));
-            }
             Kind::Reference => {
-                within.push(&node.name);
-                self.add_shapes(self.types.known(node)?, shapes, within)?;
-                within.pop();
+                match followed.insert(&node.name, false) {
+                    Some(false) => return Err(SchemaError::at(node, "a union contains itself")),
+                    Some(true) => {}
+                    None => self.add_shapes(self.types.known(node)?, shapes, followed)?,
+                }
+                followed.insert(&node.name, true);
                 return Ok(());
             }
-            Kind::Union => return node.branches.iter().try_for_each(|branch| self.add_shapes(branch, shapes, within)),
+            Kind::Union => {
+                return node.branches.iter().try_for_each(|branch| self.add_shapes(branch, shapes, followed));
+            }
             Kind::Null => Shape::Null,
             Kind::Boolean => Shape::Boolean,
             Kind::Integer | Kind::Number => Shape::Number,

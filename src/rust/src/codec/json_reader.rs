@@ -41,9 +41,13 @@ impl Reader {
         Ok(Self { root, types, limits, effort: i64::try_from(effort).unwrap_or(i64::MAX) })
     }
 
-    pub(super) fn read<'a>(&'a self, data: &'a [u8]) -> Result<Value<'a>, Fault<'a>> {
+    /// Return the record that the bytes are, and how many of its values are absent fields, which have no byte.
+    pub(super) fn read<'a>(&'a self, data: &'a [u8]) -> Result<(Value<'a>, u64), Fault<'a>> {
         let document = strict_json::parse(data, &self.limits).map_err(|reason| Fault { reason, path: "" })?;
-        Reading { types: &self.types, document, left: self.effort, sorted_keys: HashMap::new() }.value(&self.root, 0, 0)
+        let sorted_keys = HashMap::new();
+        let mut reading = Reading { types: &self.types, document, left: self.effort, absent: 0, sorted_keys };
+        let value = reading.value(&self.root, 0, 0)?;
+        Ok((value, reading.absent))
     }
 }
 
@@ -52,6 +56,8 @@ struct Reading<'a> {
     types: &'a [Place],
     document: Document<'a>,
     left: i64,
+    /// Fields that were made without an entry of the document; those of attempts at branches count as well.
+    absent: u64,
     /// Where the keys of large objects stand, in the order of their texts, by the place of the object.
     sorted_keys: HashMap<usize, Vec<usize>>,
 }
@@ -123,6 +129,7 @@ impl<'a> Reading<'a> {
             }
         }
         self.pay(count + record.names.len(), path)?;
+        self.absent += u64::try_from(record.names.len().saturating_sub(count)).unwrap_or(u64::MAX);
         let mut values: Vec<Value<'a>> = iter::repeat_with(|| Value::Absent).take(record.names.len()).collect();
         let mut at = at + 1;
         let mut likely = 0;
@@ -168,7 +175,7 @@ impl<'a> Reading<'a> {
             return Ok(Value::Branch(index, Box::new(self.value(&union.branches[index], at, nesting + 1)?)));
         }
         for &index in candidates {
-            self.left = self.left.saturating_sub(1);
+            self.pay(1, path)?;
             match self.value(&union.branches[index], at, nesting + 1) {
                 Ok(value) => return Ok(Value::Branch(index, Box::new(value))),
                 Err(fault) if fault.reason == Reason::SchemaMismatch => {}

@@ -33,6 +33,11 @@ pub(super) fn check(data: &[u8], limits: &Limits) -> Result<(), Reason> {
     Ok(())
 }
 
+/// Return how many brackets are inside of each other.
+pub(crate) fn deepest(data: &[u8]) -> usize {
+    Brackets::outside_of_strings(data).deepest
+}
+
 fn count(data: &[u8], sought: impl Fn(u8) -> bool) -> usize {
     // Sums of up to 255 fit into a byte, so that many bytes are compared and added at once.
     let of_block =

@@ -151,6 +151,9 @@ fn endless_types_are_refused_or_end() {
     let union = json!({"kind": "union", "name": "U", "branches": [{"kind": "reference", "name": "U"}]});
     assert!(Reader::new(&avro(&union), LIMITS).is_err());
     assert!(Reader::new(&schema("json", &union), LIMITS).is_err());
+    let inside = json!({"kind": "union", "branches": [{"kind": "union", "branches": [{"kind": "string"}]}]});
+    assert!(Reader::new(&avro(&inside), LIMITS).is_err());
+    assert!(Reader::new(&schema("json", &inside), LIMITS).is_ok());
     let itself = json!({"kind": "reference", "name": "X"});
     assert!(Writer::new(&avro(&itself)).is_err());
     assert!(Writer::new(&schema("json", &itself)).is_err());
@@ -303,6 +306,43 @@ fn trying_branches_takes_an_effort_that_ends() {
     let reason = |depth| again(&schema("json", &root), LIMITS, data(depth).as_bytes()).err().map(|(reason, _)| reason);
     assert_eq!(reason(2), Some("schema_mismatch"));
     assert_eq!(reason(60), Some("too_many_elements"));
+}
+
+#[test]
+fn each_attempt_at_a_branch_counts_also_where_nothing_is_made() {
+    let branches: Vec<Json> = (0..20).map(|number| json!({"kind": "enum", "symbols": [number.to_string()]})).collect();
+    let items = json!({"kind": "union", "path": "[*]", "branches": branches});
+    let reader = schema("json", &json!({"kind": "array", "items": items}));
+    let few = Limits { elements: 100, ..LIMITS };
+    let data = |count: usize| format!("[{}]", vec!["\"19\""; count].join(","));
+    assert!(again(&reader, few, data(50).as_bytes()).is_ok());
+    assert_eq!(again(&reader, few, data(99).as_bytes()), refused("too_many_elements", "[*]"));
+}
+
+#[test]
+fn absent_fields_are_counted_since_no_byte_is_there_for_them() {
+    let fields: Vec<Json> = (0..2_000)
+        .map(|number| json!({"name": format!("f{number}"), "required": false, "node": {"kind": "string"}}))
+        .collect();
+    let rows = schema("json", &json!({"kind": "array", "items": {"kind": "record", "fields": fields}}));
+    let reader = Reader::new(&rows, LIMITS).unwrap();
+    let absent = |data: &str| reader.read(data.as_bytes()).map(|(_, absent)| absent);
+    assert_eq!(absent(r#"[{}, {"f3": "", "other": 1}, {"f3": ""}]"#), Ok(2_000 + 1_998 + 1_999));
+    assert_eq!(absent("[]"), Ok(0));
+}
+
+#[test]
+fn the_shapes_of_a_type_are_found_once() {
+    // Each type is a union of the next one twice, so that following all references would take 2^60 steps.
+    let link = |number: usize| {
+        let next = json!({"kind": "reference", "name": format!("T{}", number + 1)});
+        let branches = if number == 60 { json!([]) } else { json!([next, next]) };
+        completed(&json!({"kind": "union", "branches": branches}))
+    };
+    let types: serde_json::Map<String, Json> = (0..=60).map(|number| (format!("T{number}"), link(number))).collect();
+    let document = json!({"root": link(0), "format": "json", "types": types});
+    let schema: Schema = from_json(&document.to_string()).unwrap();
+    assert!(Reader::new(&schema, LIMITS).is_ok());
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::value::Value;
 /// A batch is worked on in slices. A slice ends with the record that fills it.
 const SLICE_RECORDS: usize = 500;
 const SLICE_BYTES: u64 = 1_000_000;
-/// For how many bytes of data an element of an Avro record stands here, as some elements have no byte of their own.
+/// For how many bytes of data a value stands here that may have no byte of its own.
 const ELEMENT_BYTES: u64 = 10;
 
 /// Sanitizes batches.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use num_bigint::{BigInt, Sign};
 
 /// Beyond this exponent exact arithmetic would write out a number of that many digits.
-const LARGEST_EXPONENT: i64 = 512;
+pub const LARGEST_EXPONENT: u32 = 512;
 
 /// The number `coefficient` · 10^`exponent`.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl Decimal {
         let exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
         let significant = digits.trim_start_matches('-').trim_start_matches('0').len().max(1);
         let adjusted = exponent.checked_add(i64::try_from(significant).ok()?)?.checked_sub(1)?;
-        if exponent.checked_abs()? > LARGEST_EXPONENT || adjusted > LARGEST_EXPONENT {
+        if exponent.checked_abs()? > LARGEST_EXPONENT.into() || adjusted > LARGEST_EXPONENT.into() {
             return None;
         }
         Some(Self { coefficient: BigInt::parse_bytes(digits.as_bytes(), 10)?, exponent })

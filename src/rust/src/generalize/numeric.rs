@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use num_bigint::BigInt;
 
 use super::Unfit;
-use super::decimal::Decimal;
+use super::decimal::{Decimal, LARGEST_EXPONENT};
 use crate::plan::Place;
 use crate::schema::Kind;
 use crate::value::Value;
@@ -36,6 +36,9 @@ impl Form {
             Kind::Double => Ok(Self::Double),
             Kind::Float => Ok(Self::Float),
             Kind::Integer | Kind::Number => Ok(Self::Json),
+            Kind::Bytes | Kind::Fixed if decimal && place.precision.max(place.scale) > LARGEST_EXPONENT => {
+                Err(Unfit("round and buckets need a decimal of at most 512 digits"))
+            }
             Kind::Bytes | Kind::Fixed if decimal => Ok(Self::Decimal {
                 scale: place.scale,
                 limit: BigInt::from(10).pow(place.precision),
@@ -163,5 +166,27 @@ fn checked(text: &str, form: &Form, place: &Place) -> Result<Decimal, Unfit> {
             Err(Unfit("the type of the field does not hold the digits after the decimal point"))
         }
         _ => Ok(number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decimal_has_no_more_digits_than_arithmetic_bears() {
+        let place = |precision, scale| Place {
+            kind: Kind::Bytes,
+            path: String::new(),
+            logical: "decimal".into(),
+            size: 0,
+            precision,
+            scale,
+        };
+        assert!(Round::new("1", &place(512, 512)).is_ok());
+        for (precision, scale) in [(513, 0), (u32::MAX, 0), (u32::MAX, u32::MAX), (9, 513)] {
+            assert!(Round::new("1", &place(precision, scale)).is_err());
+            assert!(Buckets::new(&["1".into()], &place(precision, scale)).is_err());
+        }
     }
 }

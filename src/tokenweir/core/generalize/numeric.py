@@ -126,8 +126,11 @@ def _form(node: Node) -> _Form:
 
 def _decimal_form(node: Node) -> _Form:
     """Return the form of an Avro decimal: its unscaled number as big-endian two's complement."""
-    scale = int(node.attributes.get("scale", 0))
-    limit = 10 ** int(node.attributes["precision"])
+    scale, precision = int(node.attributes.get("scale", 0)), int(node.attributes["precision"])
+    if max(scale, precision) > _LARGEST_EXPONENT:
+        # A schema may say two billion digits; its limit alone would then take minutes.
+        raise SchemaError(f"round and buckets need a decimal of at most {_LARGEST_EXPONENT} digits", path=node.path)
+    limit = 10**precision
     size = node.size if node.kind is Kind.FIXED else None
 
     def read(value: object) -> Decimal:

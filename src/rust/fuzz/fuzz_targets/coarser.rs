@@ -1,0 +1,4 @@
+#![no_main]
+//! The target `coarser`; what it does stands in the library.
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tokenweir_fuzz::coarser::run(data));
