@@ -32,7 +32,7 @@ from tokenweir.adapters.consentreader import ConsentSnapshot, ConsentStoreReader
 from tokenweir.adapters.consentstore import StoreCorruptError, StoreUnavailableError
 from tokenweir.adapters.readersigns import died_inside
 from tokenweir.core.consent import DENIED, ConsentRecord, SourceState, SubjectConsent, encode
-from tokenweir.core.engine import Record
+from tokenweir.core.engineapi import Record
 from tokenweir.core.subjects import Subject
 
 native_module()

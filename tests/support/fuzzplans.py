@@ -22,7 +22,7 @@ from tokenweir.app.workspace import schema_file
 from tokenweir.core import nativeplan
 from tokenweir.core.consent import PurposeRule
 from tokenweir.core.derive import derive
-from tokenweir.core.engine import Record
+from tokenweir.core.engineapi import Record
 from tokenweir.core.plan import OutputPlan, Plan
 from tokenweir.core.planning import plan_stream
 from tokenweir.core.policy.models import Policy

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tokenweir.adapters.admin import TopicDescription
 from tokenweir.adapters.consentfiles import acknowledged
 from tokenweir.adapters.consentstore import store_directory
+from tokenweir.adapters.engines import engine_name
 from tokenweir.app import acknowledgement
 from tokenweir.cli import app
 
@@ -79,7 +80,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(acknowledgement, "read_until", _read_until)
     (tmp_path / "policy.yaml").write_text(_POLICY.read_text())
     (tmp_path / "tokenweir.yaml").write_text("version: 1\nkafka: {bootstrap_servers: 'nowhere.invalid:1'}\n")
-    store_directory(tmp_path / "state", "reference").mkdir(parents=True)
+    store_directory(tmp_path / "state", engine_name()).mkdir(parents=True)
     return tmp_path
 
 
@@ -90,7 +91,7 @@ def _run(directory: Path, *arguments: str) -> tuple[int, str, str]:
 
 
 def _accepted(directory: Path) -> dict[int, int]:
-    return acknowledged(store_directory(directory / "state", "reference"), _TOPIC_ID)
+    return acknowledged(store_directory(directory / "state", engine_name()), _TOPIC_ID)
 
 
 def test_the_last_unreadable_key_is_accepted_with_those_before_it(directory: Path) -> None:
@@ -149,8 +150,8 @@ def test_without_a_terminal_it_has_to_be_said(directory: Path) -> None:
 
 def test_it_is_done_where_the_gateway_runs(directory: Path) -> None:
     """Elsewhere it would have no effect, and nobody would notice."""
-    store_directory(directory / "state", "reference").rmdir()
+    store_directory(directory / "state", engine_name()).rmdir()
     code, _text, said = _run(directory, "2", "6", "--yes")
     assert code == 3
     assert "no gateway has run with this state directory" in said
-    assert not store_directory(directory / "state", "reference").exists()
+    assert not store_directory(directory / "state", engine_name()).exists()

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tokenweir.adapters.admin import TopicDescription
 from tokenweir.adapters.consentfiles import acknowledge, tell_blocked
 from tokenweir.adapters.consentstore import store_directory
+from tokenweir.adapters.engines import engine_name
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.topicwriter import Acknowledged
 from tokenweir.app import consentwriter, demodata, enforcement
@@ -113,7 +114,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> list[_Message]:
 def directory(tmp_path: Path) -> Path:
     """The demo's files, beside the state of a gateway that has run and met nothing unreadable."""
     demodata.write(tmp_path, _NOW_MS, bytes(16))
-    state = store_directory(tmp_path / "state", "reference")
+    state = store_directory(tmp_path / "state", engine_name())
     state.mkdir(parents=True)
     tell_blocked(state, _TOPIC_ID, {})
     return tmp_path
@@ -122,7 +123,7 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(directory: Path) -> Path:
     """The directory of the consent store."""
-    return store_directory(directory / "state", "reference")
+    return store_directory(directory / "state", engine_name())
 
 
 @pytest.fixture
