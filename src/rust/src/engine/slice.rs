@@ -72,7 +72,7 @@ impl Engine {
         let records = records.iter().zip(&values).zip(decided);
         let outcomes = records.map(|((raw, value), entries)| finish.record(raw, present(value), entries)).collect();
         for table in &mut self.tables {
-            table.trim();
+            table.clear();
         }
         Ok(outcomes)
     }
