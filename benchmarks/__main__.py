@@ -1,6 +1,6 @@
 """Run the benchmarks and print one JSON object.
 
-``python -m benchmarks [transform] [ff1] [cost] [memory] [end_to_end]``
+``python -m benchmarks [transform] [ff1] [cost] [memory] [consent] [end_to_end]``
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import platform
 import sys
 from collections.abc import Callable
 
-from benchmarks import cost, ff1, memory, transform
+from benchmarks import consent, cost, ff1, memory, transform
 
 
 def main(names: list[str]) -> None:
@@ -21,6 +21,7 @@ def main(names: list[str]) -> None:
         "ff1": ff1.run,
         "cost": cost.run,
         "memory": memory.run,
+        "consent": consent.run,
         "end_to_end": _end_to_end,
     }
     chosen = names or list(known)

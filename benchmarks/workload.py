@@ -6,7 +6,7 @@ import io
 import json
 import os
 import random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import fastavro
 
@@ -16,6 +16,9 @@ from tokenweir.core.keys import Keyset
 from tokenweir.core.planning import SourceSchema, plan_stream
 from tokenweir.core.policy.loader import load_policy
 from tokenweir.runtime.sources import key_domains, stream_context
+
+if TYPE_CHECKING:
+    from tokenweir.adapters.nativeengine import NativeEngine, NativePlan
 
 POLICY: Final = """\
 version: 1
@@ -166,4 +169,11 @@ class Bench:
     def engine(self) -> tuple[ReferenceEngine, BoundPlan]:
         """Return an engine that remembers no token yet, and its plan."""
         engine = ReferenceEngine(self._policy, self._keyset)
+        return engine, engine.bind(self._plan)
+
+    def native(self) -> tuple[NativeEngine, NativePlan]:
+        """Return a native engine that remembers no token yet, and its plan."""
+        from tokenweir.adapters.nativeengine import NativeEngine  # noqa: PLC0415 - its module may be absent
+
+        engine = NativeEngine(self._policy, self._keyset)
         return engine, engine.bind(self._plan)
