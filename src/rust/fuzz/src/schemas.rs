@@ -134,7 +134,11 @@ impl Places<'_, '_> {
             Kind::Array | Kind::Map => node.items = Some(Box::new(self.node(below, &inside("*"), false))),
             Kind::Union => {
                 for _ in 0..=self.input.below(4) {
-                    node.branches.push(self.node(below, &inside("|"), true));
+                    let branch = self.node(below, &inside("|"), true);
+                    // A parser of schemas lets a union have null once only, and other types without a name as well.
+                    if branch.kind != Kind::Null || node.branches.iter().all(|known| known.kind != Kind::Null) {
+                        node.branches.push(branch);
+                    }
                 }
             }
             Kind::Reference => self.input.one_of(&TYPES).clone_into(&mut node.name),
