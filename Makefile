@@ -62,7 +62,7 @@ endif
 chaos: setup ## Run the long tests: kills of workers and brokers, installations, many examples of each property
 	$(PYTHON) -m pytest -q -m chaos tests
 
-bench: setup ## Measure; ARGS names the benchmarks, none means all
+bench: setup ## Measure and keep the results; ARGS names the benchmarks, none means all, --quick is a try
 	$(PYTHON) -m benchmarks $(ARGS)
 
 clean: ## Remove what was built, measured or downloaded, but not .venv

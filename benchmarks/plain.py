@@ -34,7 +34,11 @@ def _output_schema() -> Any:  # noqa: ANN401 - fastavro has no type for it.
 
 
 class Plain:
-    """Makes of an event what may leave."""
+    """Makes of an event what may leave.
+
+    Attributes:
+        output: The schema of it.
+    """
 
     def __init__(self) -> None:
         """Prepare the codec and the cipher.
@@ -45,7 +49,7 @@ class Plain:
         packages.install()
         self._encrypt: Callable[[str, str, str, str], str] = importlib.import_module("fastfpe.ff1").encrypt
         self._source = fastavro.parse_schema(workload.SCHEMA)
-        self._output = _output_schema()
+        self.output = _output_schema()
         self._key, self._tweak = _KEY.hex(), _TWEAK.hex()
 
     def frame(self, frame: bytes, consent: Consent) -> bytes | None:
@@ -70,7 +74,7 @@ class Plain:
         place = event["location"]
         place["lat"], place["lon"] = h3.cell_to_latlng(h3.latlng_to_cell(place["lat"], place["lon"], 6))
         target = io.BytesIO()
-        fastavro.schemaless_writer(target, self._output, event)
+        fastavro.schemaless_writer(target, self.output, event)
         return target.getvalue()
 
     def _uuid(self, text: str) -> str:
