@@ -40,6 +40,7 @@ class Cluster:
     bootstrap: str
     registry_url: str
     schema_id: int
+    subjects: int
     admin: AdminClient
 
     def ends(self) -> dict[int, int]:
@@ -78,6 +79,7 @@ def cluster(events: int, subjects: int) -> Iterator[Cluster]:
             broker.bootstrap,
             registry.url,
             _register(registry.url),
+            subjects,
             AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0}),
         )
         broker.create_topic(SOURCE, PARTITIONS)

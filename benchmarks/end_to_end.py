@@ -19,9 +19,9 @@ from tokenweir.adapters.engines import engine_name
 
 _SUBJECTS: Final = 1_000_000
 #: More than the fastest leg reads until its window ends.
-_EVENTS: Final = 2_400_000
+_EVENTS: Final = 3_200_000
 _WINDOW_SECONDS: Final = 10.0
-_ROUNDS: Final = 5
+_ROUNDS: Final = 3
 
 
 class Window(NamedTuple):

@@ -29,7 +29,7 @@ from tokenweir.adapters.engines import engine_name
 _SUBJECTS: Final = 1_000_000
 #: For the first estimate of the maximum.
 _EVENTS: Final = 1_600_000
-_DIFFERENT_EVENTS: Final = 20_000
+_DIFFERENT_EVENTS: Final = 100_000
 _SHARES: Final = (0.25, 0.5, 0.75)
 #: The rate of the goal in the design, beside the shares of the maximum.
 _FIXED_RATE: Final = 5_000
@@ -77,7 +77,7 @@ def run(
 
 
 def _told(measured: Sequence[Level]) -> dict[str, object]:
-    return {name: spread([level[name] for level in measured], 1) for name in measured[0]}
+    return {name: spread([level[name] for level in measured]) for name in measured[0]}
 
 
 def _round(place: Cluster, leg: Leg, seconds: float) -> tuple[float, dict[str, Level]]:
@@ -115,7 +115,9 @@ def _level(place: Cluster, found: Running, rate: float, seconds: float) -> Level
         target=_read, args=(place.bootstrap, found.leg.output, rate, seconds, reading, began, answers), daemon=True
     )
     feed = _SPAWN.Process(
-        target=_feed, args=(place.bootstrap, place.schema_id, rate, seconds, reading, began), daemon=True
+        target=_feed,
+        args=(place.bootstrap, place.schema_id, place.subjects, rate, seconds, reading, began),
+        daemon=True,
     )
     reader.start()
     feed.start()
@@ -130,12 +132,18 @@ def _level(place: Cluster, found: Running, rate: float, seconds: float) -> Level
 
 
 def _feed(  # noqa: PLR0913, PLR0917 - a process of its own
-    bootstrap: str, schema_id: int, rate: float, seconds: float, reading: Event, began: Synchronized[float]
+    bootstrap: str,
+    schema_id: int,
+    subjects: int,
+    rate: float,
+    seconds: float,
+    reading: Event,
+    began: Synchronized[float],
 ) -> None:
     """Produce at a rate, each record with the time at which it was due."""
     head = cluster.frame(schema_id)
     now_ms = time.time_ns() // 1_000_000
-    values = [head + event for event in workload.events(_DIFFERENT_EVENTS, _SUBJECTS, now_ms, seed=now_ms)]
+    values = [head + event for event in workload.events(_DIFFERENT_EVENTS, subjects, now_ms, seed=now_ms)]
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2, "delivery.report.only.error": True})
     producer.list_topics(timeout=10)
     reading.wait()
@@ -194,6 +202,6 @@ def _level_of(due_ms: Sequence[int], read_ms: Sequence[int], first_ms: float, la
     return {
         "offered_per_second": rate,
         "read_per_second": meanwhile / (last_ms - first_ms) * 1000,
-        "not_read": rate * (last_ms - first_ms) / 1000 - len(counted),
+        "share_read": len(counted) / (rate * (last_ms - first_ms) / 1000),
         **{f"p{percent}_ms": float(counted[len(counted) * percent // 100]) for percent in _PERCENTILES},
     }
