@@ -198,10 +198,14 @@ def _read(  # noqa: PLR0913, PLR0917 - a process of its own
 def _level_of(due_ms: Sequence[int], read_ms: Sequence[int], first_ms: float, last_ms: float, rate: float) -> Level:
     """Return what is told of records that were due from the first to the last millisecond."""
     counted = sorted(read - due for due, read in zip(due_ms, read_ms, strict=True) if first_ms <= due < last_ms)
+    expected = int(rate * (last_ms - first_ms) / 1000)
+    share_read = len(counted) / expected
+    # What has not come is at least that late.
+    counted += [int(_LATE_SECONDS * 1000)] * (expected - len(counted))
     meanwhile = sum(first_ms <= read < last_ms for read in read_ms)
     return {
         "offered_per_second": rate,
         "read_per_second": meanwhile / (last_ms - first_ms) * 1000,
-        "share_read": len(counted) / (rate * (last_ms - first_ms) / 1000),
+        "share_read": share_read,
         **{f"p{percent}_ms": float(counted[len(counted) * percent // 100]) for percent in _PERCENTILES},
     }
