@@ -7,14 +7,14 @@ import json
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from tests.support.rig import KafkaBroker, Registry
@@ -43,9 +43,9 @@ class Cluster:
     subjects: int
     admin: AdminClient
 
-    def ends(self) -> dict[int, int]:
-        """Return the end of each source partition."""
-        places = [TopicPartition(SOURCE, number) for number in range(PARTITIONS)]
+    def ends(self, topic: str = SOURCE) -> dict[int, int]:
+        """Return the end of each partition."""
+        places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
         futures = self.admin.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]  # Untyped there.
         return {place.partition: future.result().offset for place, future in futures.items()}
 
@@ -54,6 +54,28 @@ class Cluster:
         places = [TopicPartition(SOURCE, number) for number in range(PARTITIONS)]
         answer = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)])
         return sum(max(place.offset, 0) for place in answer[group].result().topic_partitions)
+
+    def visible(self, topic: str, starts: Mapping[int, int]) -> int:
+        """Return how many records a ``read_committed`` reader sees from some offsets to the end."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": "unused",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+            }
+        )
+        consumer.assign([TopicPartition(topic, number, offset) for number, offset in starts.items()])
+        found = ended = 0
+        while ended < len(starts):
+            for message in consumer.consume(1_000, 1.0):
+                error = message.error()
+                found += error is None
+                # Other errors are told of and then mended by the client.
+                ended += error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name.
+        consumer.close()
+        return found
 
     def busy_members(self, group: str) -> int:
         """Return how many members of a group own partitions."""

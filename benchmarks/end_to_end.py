@@ -67,6 +67,17 @@ def measure(place: Cluster, found: Running, window_seconds: float) -> Window:
             return Window(done - first, now - first_at, found.worker_seconds() - first_cpu)
 
 
+def check(place: Cluster, found: Running, visible: int) -> None:
+    """Check that a leg has written one record for each that it has committed.
+
+    Raises:
+        AssertionError: It has not, so that its rate says nothing.
+    """
+    committed = place.committed(found.group)
+    if visible != committed:
+        raise AssertionError(f"{found.leg.name} has committed {committed} records, and {visible} can be read")
+
+
 def run(
     rounds: int = _ROUNDS, events: int = _EVENTS, subjects: int = _SUBJECTS, window_seconds: float = _WINDOW_SECONDS
 ) -> dict[str, object]:
@@ -77,8 +88,10 @@ def run(
         for _ in range(rounds):
             for leg in legs():
                 others.append(machine.busy_cpus())
+                starts = place.ends(leg.output)
                 with running(place, leg) as found:
                     windows.setdefault(leg, []).append(measure(place, found, window_seconds))
+                check(place, found, place.visible(leg.output, starts))
     shares = {leg: _shares(windows, leg) for leg in windows}
     return {
         "events": events,

@@ -28,13 +28,13 @@ from tokenweir.adapters.engines import engine_name
 
 _SUBJECTS: Final = 1_000_000
 #: For the first estimate of the maximum.
-_EVENTS: Final = 1_600_000
-_DIFFERENT_EVENTS: Final = 100_000
+_EVENTS: Final = 1_200_000
+_DIFFERENT_EVENTS: Final = 50_000
 _SHARES: Final = (0.25, 0.5, 0.75)
 #: The rate of the goal in the design, beside the shares of the maximum.
 _FIXED_RATE: Final = 5_000
 _ROUNDS: Final = 3
-_SECONDS: Final = 12.0
+_SECONDS: Final = 10.0
 #: Not counted: queues and caches settle.
 _SETTLE_SECONDS: Final = 2.0
 #: A record that takes longer has not been kept up with.
