@@ -78,7 +78,7 @@ fuzz: ## Give the native engine any bytes whatever, SECONDS for each target (nig
 			$$(ls fuzz/dictionaries/$$target.dict 2>/dev/null | sed 's/^/-dict=/'); \
 	done
 
-bench: setup ## Measure; ARGS names the benchmarks, none means all
+bench: setup ## Measure and keep the results; ARGS names the benchmarks, none means all, --quick is a try
 	$(PYTHON) -m benchmarks $(ARGS)
 
 clean: ## Remove what was built, measured or downloaded, but not .venv

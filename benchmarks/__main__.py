@@ -1,43 +1,68 @@
-"""Run the benchmarks and print one JSON object.
+"""Run benchmarks, and keep in ``benchmarks/results`` what they find; ``tools/generate.py`` makes the README of it.
 
-``python -m benchmarks [transform] [ff1] [cost] [memory] [consent] [end_to_end]``
+``python -m benchmarks [--quick] [NAME…]``; no name means all. They take an hour, on a machine that does nothing else.
 """
 
 from __future__ import annotations
 
+import argparse
+import datetime as dt
+import importlib
 import json
 import os
-import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
 
-from benchmarks import consent, cost, ff1, memory, transform
+RESULTS: Final = Path(__file__).parent / "results"
+
+#: Each with what makes it short, for a try. Those on a broker need Java; the others need nothing but Python.
+BENCHMARKS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "transform": {"rounds": 2, "events": 4_000},
+    "ff1": {},
+    "cost": {},
+    "memory": {"events": 20_000},
+    "consent": {"sizes": (10_000,)},
+    "end_to_end": {"rounds": 1, "events": 1_000_000, "subjects": 100_000, "window_seconds": 3},
+    "latency": {"rounds": 1, "events": 1_000_000, "subjects": 100_000, "seconds": 5},
+}
 
 
-def main(names: list[str]) -> None:
-    """Run the named benchmarks, or all."""
-    known: dict[str, Callable[[], dict[str, object]]] = {
-        "transform": transform.run,
-        "ff1": ff1.run,
-        "cost": cost.run,
-        "memory": memory.run,
-        "consent": consent.run,
-        "end_to_end": _end_to_end,
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a short try, of which nothing is kept")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - BENCHMARKS.keys():
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    for name in arguments.names or BENCHMARKS:
+        found = _run(name, BENCHMARKS[name] if arguments.quick else {})
+        text = json.dumps(found, indent=2) + "\n"
+        print(text, end="", flush=True)
+        if not arguments.quick:
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / f"{name}.json").write_text(text, "utf-8")
+
+
+def _run(name: str, sizes: Mapping[str, Any]) -> dict[str, object]:
+    """Return what a benchmark finds, with all that is needed to judge it."""
+    # The machine is looked at before the benchmark makes it busy.
+    machine = importlib.import_module("benchmarks.machine")
+    found = {
+        "benchmark": name,
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "command": f"python -m benchmarks {name}",
+        "machine": machine.describe(),
+        "before": {
+            "load_average": [round(load, 2) for load in os.getloadavg()],
+            "cpus_busy": machine.busy_cpus(3.0),
+        },
     }
-    chosen = names or list(known)
-    results: dict[str, object] = {
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
-    }
-    for name in chosen:
-        results[name] = known[name]()
-    print(json.dumps(results, indent=2))
-
-
-def _end_to_end() -> dict[str, object]:
-    from benchmarks import end_to_end  # noqa: PLC0415 - it needs Java; the other benchmarks do not
-
-    return end_to_end.run()
+    print(f"{name} …", file=sys.stderr, flush=True)
+    return found | {"result": importlib.import_module(f"benchmarks.{name}").run(**sizes)}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -7,7 +7,6 @@ where a limit of :class:`tokenweir.core.schema.Limits` ends the record.
 
 from __future__ import annotations
 
-import gc
 import io
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any, Final
 
 import fastavro
 
+from benchmarks import workload
 from tokenweir.core.consent import SubjectConsent, parse_value
 from tokenweir.core.engine import ReferenceEngine
 from tokenweir.core.engineapi import Record
@@ -162,9 +162,7 @@ def measure(name: str) -> dict[str, object]:
     consent = SubjectConsent({} if state is None else {"": state})
     engine = ReferenceEngine(loaded.policy, keyset, max_output_bytes=16_000_000)
     bound = engine.bind(planned.versions[0].compiled.plan)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 50)
+    workload.calm_collector()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
     fates = set()

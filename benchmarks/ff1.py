@@ -11,31 +11,20 @@ import importlib
 import json
 import os
 import shutil
-import statistics
 import string
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import packages
+from benchmarks.stats import spread, times
 from tokenweir.core import ff1text
 
-_ROOT: Final = Path(__file__).parents[1]
-_CACHE: Final = _ROOT / ".cache" / "benchmarks"
 _ROUNDS: Final = 9
-_PACKAGES: Final = (
-    "fastfpe==0.2.1",
-    "libffx==2.0.1",
-    "dealcode==1.0.1",
-    "cyphera==0.0.1a10",
-    "ff3==1.0.3",
-    "pycryptodome==4.4.0",
-    "pyffx==0.3.0",
-    "six==1.17.0",
-)
 _KEY: Final = bytes(range(32))
 _TWEAK: Final = bytes.fromhex("0011223344556677")
 _BATCH: Final = 1_000
@@ -95,8 +84,7 @@ def _in_lists(many: Callable[[Sequence[str], bytes], list[str]]) -> Callable[[Se
 
 def _packages(alphabet: str, length: int) -> Iterator[Contender]:
     """Yield the packages of PyPI that can be had and take such values."""
-    if not _install_packages():
-        print("the packages of PyPI cannot be installed: not measured", file=sys.stderr)
+    if not packages.install():
         return
     fastfpe, ffx, cyphera, dealcode = map(importlib.import_module, ("fastfpe.ff1", "ffx", "cyphera", "dealcode._ff1"))
     key, tweak = _KEY.hex(), _TWEAK.hex()
@@ -120,21 +108,6 @@ def _on_digits(ff1: Any, alphabet: str, text: str) -> str:  # noqa: ANN401 - a p
     return "".join([alphabet[numeral] for numeral in permuted])
 
 
-def _install_packages() -> bool:
-    """Install the packages beside the project, once; say whether they are there."""
-    place = _CACHE / "packages"
-    done = place / "installed.json"
-    if not done.exists() or json.loads(done.read_text("utf-8")) != list(_PACKAGES):
-        shutil.rmtree(place, ignore_errors=True)
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(place), *_PACKAGES]
-        if subprocess.run(command, check=False).returncode != 0:
-            return False
-        done.write_text(json.dumps(_PACKAGES), "utf-8")
-    if str(place) not in sys.path:
-        sys.path.append(str(place))  # At the end: what the project has already stays what it is.
-    return True
-
-
 def _texts(alphabet: str, length: int, count: int) -> list[str]:
     radix = len(alphabet)
     numbers = (pow(7919, number + 2, radix**length) for number in range(count))
@@ -150,20 +123,21 @@ def _case(alphabet: str, length: int) -> dict[str, object]:
     for contender in contenders:
         if contender.is_ff1 and list(contender.run(texts[:8])) != expected:
             raise AssertionError(f"{contender.name} makes other tokens")
-    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    measured: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for _ in range(_ROUNDS):
         for contender in contenders:
             values = texts[: contender.count]
             started = time.process_time()
             contender.run(values)
-            times[contender.name].append((time.process_time() - started) / len(values) * 1e9)
-    first = times[contenders[0].name]
+            measured[contender.name].append((time.process_time() - started) / len(values) * 1e9)
+    return _told(measured, contenders[0].name)
+
+
+def _told(measured: Mapping[str, Sequence[float]], first: str) -> dict[str, object]:
+    ratios = times(measured, first, digits=1)
     return {
-        name: {
-            "ns_per_value": _spread(measured),
-            "times_the_first": _spread([theirs / ours for theirs, ours in zip(measured, first, strict=True)]),
-        }
-        for name, measured in times.items()
+        name: {"ns_per_value": spread(values, digits=1), "times_the_first": ratios[name]}
+        for name, values in measured.items()
     }
 
 
@@ -174,30 +148,15 @@ def _crates() -> dict[str, object]:
         return {"not measured": "no Rust toolchain"}
     manifest = Path(__file__).parent / "ff1_crates" / "Cargo.toml"
     command = [cargo, "run", "--quiet", "--release", "--locked", "--manifest-path", str(manifest)]
-    target = {"CARGO_TARGET_DIR": str(_CACHE / "target")}
+    target = {"CARGO_TARGET_DIR": str(packages.CACHE / "target")}
     ran = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | target)
     if ran.returncode != 0:
         return {"not measured": "the crates cannot be built"}
     measured: dict[str, list[float]] = json.loads(ran.stdout)
-    ours = measured["tokenweir, batches"]
-    return {
-        name: {
-            "ns_per_value": _spread(times),
-            "times_the_first": _spread([theirs / mine for theirs, mine in zip(times, ours, strict=True)]),
-        }
-        for name, times in measured.items()
-    }
+    return _told(measured, "tokenweir, batches")
 
 
 def run() -> dict[str, object]:
     """Return every case."""
     cases: dict[str, object] = {name: _case(alphabet, length) for name, (alphabet, length) in _CASES.items()}
     return cases | {"16 digits, in Rust": _crates()}
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 1),
-        "min": round(min(values), 1),
-        "max": round(max(values), 1),
-    }

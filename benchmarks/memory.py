@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from pathlib import Path
 from typing import Final
 
 from benchmarks import workload
+from tokenweir.adapters.engines import engine_name
 from tokenweir.core.engineapi import Record
 
 _BATCH: Final = 2_000
@@ -19,11 +19,8 @@ def run(events: int = int(os.environ.get("TOKENWEIR_EVENTS", "200000"))) -> dict
     """Return the resident memory in MiB after each tenth of the events."""
     now_ms = time.time_ns() // 1_000_000
     bench = workload.Bench(now_ms)
-    engine, bound = bench.engine()
-    # As in a worker.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 50)
+    engine, bound = bench.engine(engine_name())
+    workload.calm_collector()
     samples = []
     batches = max(events // _BATCH, _SAMPLES)
     for number in range(batches):

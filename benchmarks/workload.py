@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import fastavro
 
+from tokenweir.adapters.engines import EngineName, make_engine
 from tokenweir.core.consent import SubjectConsent, parse_value
-from tokenweir.core.engine import BoundPlan, ReferenceEngine
+from tokenweir.core.engineapi import Engine, Ready
 from tokenweir.core.keys import Keyset
 from tokenweir.core.planning import SourceSchema, plan_stream
 from tokenweir.core.policy.loader import load_policy
@@ -147,6 +149,13 @@ def events(count: int, subjects: int, now_ms: int, seed: int = 1) -> list[bytes]
     return found
 
 
+def calm_collector() -> None:
+    """Let the cycle collector run as seldom as it does in a worker of the gateway."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)
+
+
 class Bench:
     """What is measured: the policy with keys of its own, planned, and a person who allows what it asks for.
 
@@ -166,9 +175,9 @@ class Bench:
         )
         self.consent = SubjectConsent({} if state is None else {"": state})
 
-    def engine(self) -> tuple[ReferenceEngine, BoundPlan]:
+    def engine(self, name: EngineName) -> tuple[Engine, Ready]:
         """Return an engine that remembers no token yet, and its plan."""
-        engine = ReferenceEngine(self._policy, self._keyset)
+        engine = make_engine(name, self._policy, self._keyset)
         return engine, engine.bind(self._plan)
 
     def native(self) -> tuple[NativeEngine, NativePlan]:
