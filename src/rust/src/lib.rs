@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 pub mod ff1;
 pub mod generalize;
+mod locked;
 pub mod plan;
 pub mod program;
 #[cfg(feature = "python")]

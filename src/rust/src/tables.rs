@@ -5,6 +5,7 @@
 
 use indexmap::IndexSet;
 
+use crate::locked::Locked;
 use crate::tokens::Tokenizer;
 
 /// For so many texts a table keeps its room from one slice to the next.
@@ -12,7 +13,7 @@ const ROOM: usize = 4_096;
 
 /// Tokens by text.
 pub struct Table {
-    tokenizer: Tokenizer,
+    tokenizer: Locked<Tokenizer>,
     texts: IndexSet<String>,
     /// Of each text that was resolved, in order: none where it does not fit the format.
     tokens: Vec<Option<String>>,
@@ -22,12 +23,12 @@ impl Table {
     /// Return a table that knows no token yet.
     #[must_use]
     pub fn new(tokenizer: Tokenizer) -> Self {
-        Self { tokenizer, texts: IndexSet::new(), tokens: Vec::new() }
+        Self { tokenizer: Locked::new(tokenizer), texts: IndexSet::new(), tokens: Vec::new() }
     }
 
     /// What makes the tokens.
     #[must_use]
-    pub const fn tokenizer(&self) -> &Tokenizer {
+    pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 

@@ -5,6 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::{Fault, Result};
+use crate::locked::Locked;
 
 const KEY_BYTES: usize = 32;
 const MAC_BYTES: usize = 8;
@@ -15,8 +16,13 @@ pub const ID_BYTES: usize = 16;
 /// The key of a subject's entry.
 pub type EntryKey = [u8; ID_BYTES];
 
-/// Both keys; what they make of the state of a hash is computed once and wiped on drop.
+/// Both keys.
 pub struct Seal {
+    hashes: Locked<Hashes>,
+}
+
+/// What the keys make of the state of a hash, which is computed once and wiped on drop.
+struct Hashes {
     id: Hmac<Sha256>,
     mac: Hmac<Sha256>,
 }
@@ -32,13 +38,13 @@ impl Seal {
             return Err(Fault::Keys);
         }
         let keyed = |key| Hmac::new_from_slice(key).map_err(|_| Fault::Keys);
-        Ok(Self { id: keyed(id_key)?, mac: keyed(mac_key)? })
+        Ok(Self { hashes: Locked::new(Hashes { id: keyed(id_key)?, mac: keyed(mac_key)? }) })
     }
 
     /// Return the key of the entry of a subject, given in its canonical form.
     #[must_use]
     pub fn id_of(&self, canonical: &str) -> EntryKey {
-        let mut id = self.id.clone();
+        let mut id = self.hashes.id.clone();
         id.update(canonical.as_bytes());
         let mut key = EntryKey::default();
         key.copy_from_slice(&id.finalize().into_bytes()[..ID_BYTES]);
@@ -57,7 +63,7 @@ impl Seal {
 
     fn content<'e>(&self, key: &[u8], entry: &'e [u8]) -> Option<&'e [u8]> {
         let (content, found) = entry.split_at_checked(entry.len().checked_sub(MAC_BYTES)?)?;
-        let mut mac = self.mac.clone();
+        let mut mac = self.hashes.mac.clone();
         mac.update(&u16::try_from(key.len()).ok()?.to_be_bytes());
         mac.update(key);
         mac.update(content);

@@ -7,9 +7,9 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 
-use super::encoding;
 use super::secret::{Mac, TWEAK_BYTES};
 use super::spec::Encoding;
+use super::{KEY_BYTES, encoding};
 
 const SIV_BYTES: usize = 16;
 
@@ -47,19 +47,19 @@ impl OpaqueDigest {
 pub(super) struct OpaqueSealed {
     encoding: Encoding,
     // The cipher itself changes with each text, so that threads could not share it.
-    key: Zeroizing<Vec<u8>>,
+    key: Zeroizing<[u8; 2 * KEY_BYTES]>,
     associated: [u8; TWEAK_BYTES],
 }
 
 impl OpaqueSealed {
     /// Bind the keys; the tweak is the associated data.
     pub(super) fn new(encoding: Encoding, key: &[u8], tweak_key: &[u8]) -> Result<Self> {
-        let sealed = Self { encoding, key: key.to_vec().into(), associated: Mac::new(tweak_key)?.tweak("") };
-        sealed.cipher().map(|_| sealed).ok_or(Error::Specification)
+        let key = Zeroizing::new(key.try_into().map_err(|_| Error::Specification)?);
+        Ok(Self { encoding, key, associated: Mac::new(tweak_key)?.tweak("") })
     }
 
     fn cipher(&self) -> Option<Aes256Siv> {
-        Aes256Siv::new_from_slice(&self.key).ok()
+        Aes256Siv::new_from_slice(&*self.key).ok()
     }
 
     /// Return the tokens of texts; only the empty text has none.
