@@ -1,4 +1,4 @@
-"""Write every file that is made from the code: JSON Schemas, the dead-letter schema and the reference tables.
+"""Write every file that is made: JSON Schemas, the dead-letter schema, the reference tables, what is told of speed.
 
 ``python tools/generate.py`` writes them; with ``--check`` it only says which are not what they should be, and fails.
 """
@@ -14,6 +14,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import speed
+from tables import NOTE, table
+
 from tokenweir.app.fileschemas import FILE_SCHEMAS
 from tokenweir.app.rules import RULES
 from tokenweir.config.models import Config
@@ -25,18 +28,10 @@ from tokenweir.validation import json_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 
-NOTE = "<!-- Made by tools/generate.py from the code; changes here are lost. -->\n"
-
 
 def as_json(document: object) -> str:
     """Return a JSON file."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def table(columns: list[str], rows: Iterator[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def models(title: str, introduction: str, schema: dict[str, Any]) -> str:
@@ -210,6 +205,9 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/reasons.md": reasons,
     "docs/reference/rules.md": rules,
     "docs/reference/cli.md": cli,
+    "docs/reference/speed.md": speed.page,
+    "docs/speed.svg": speed.plot,
+    "README.md": lambda: speed.readme((ROOT / "README.md").read_text("utf-8")),
 }
 
 

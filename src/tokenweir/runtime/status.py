@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 #: The records of a batch at most.
-MAX_BATCH_RECORDS: Final = 2_000
+MAX_BATCH_RECORDS: Final = 10_000
 
 _PID, _HEARTBEAT, _STATE, _PHASE, _COMMITS, _FIRST, _COUNT, _HEADER = range(8)
 _WORDS: Final = _HEADER + 2 * MAX_BATCH_RECORDS
