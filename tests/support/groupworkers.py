@@ -74,7 +74,7 @@ class Snapshot:
     position: tuple[int, ...]
     blocked: frozenset[int] = frozenset()
 
-    def lookup(self, _subject: object) -> tuple[int, ...]:
+    def __call__(self, _subject: object) -> tuple[int, ...]:
         """Return the position, which is all that the engine of this model looks at."""
         return self.position
 
