@@ -237,7 +237,7 @@ class _Store:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def lookup(self, _subject: object) -> None:
+    def __call__(self, _subject: object) -> None:
         raise AssertionError("the engine of this test asks nobody")
 
 
