@@ -37,7 +37,11 @@ Value: TypeAlias = Any
 #: How many examples each property is tried on; the long run is for nights.
 EXAMPLES = [
     pytest.param(60, id="quick"),
-    pytest.param(int(os.environ.get("TOKENWEIR_CODEC_EXAMPLES", "20000")), id="long", marks=pytest.mark.chaos),
+    pytest.param(
+        int(os.environ.get("TOKENWEIR_CODEC_EXAMPLES", "100000")),
+        id="long",
+        marks=[pytest.mark.chaos, pytest.mark.timeout(3600)],
+    ),
 ]
 each_effort = pytest.mark.parametrize("examples", EXAMPLES)
 

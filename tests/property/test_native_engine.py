@@ -218,8 +218,9 @@ def test_an_engine_is_neither_pickled_nor_copied() -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(6 * 3600)
 @settings(
-    max_examples=int(os.environ.get("TOKENWEIR_ENGINE_EXAMPLES", "5000")),
+    max_examples=int(os.environ.get("TOKENWEIR_ENGINE_EXAMPLES", "100000")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
