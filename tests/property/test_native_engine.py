@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import pytest
@@ -27,6 +28,7 @@ from tests.unit import test_engine
 
 from tokenweir.core.consent import UNKNOWN, SubjectConsent
 from tokenweir.core.engineapi import Record
+from tokenweir.core.outcome import Treated
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import FindingsError, SchemaError
 
@@ -207,6 +209,32 @@ def test_a_plan_that_the_engine_cannot_run_is_refused() -> None:
     many = dataclasses.replace(plan, purposes=plan.purposes * 40)
     with pytest.raises(SchemaError, match="at most 64 purposes"):
         engine.bind(many)
+
+
+def test_a_plan_with_a_new_token_entry_is_bound_while_the_engine_is_at_work() -> None:
+    """A worker meets a new version of a schema in mid-stream, and another thread binds it."""
+    policy = small_policy(classes="id.other: {do: {tokenize: other}}", tokens="other: {format: digits, length: 12}")
+    more = {"name": "more", "type": ["null", "string"], "default": None, "confluent:tags": ["id.other"]}
+    stream = engines.rig(policy, record_schema(), record_schema(more))
+    old, new = stream.planned.versions
+    engine = NativeEngine(stream.loaded.policy, stream.keyset)
+    bound = engine.bind(old.compiled.plan)
+    meanwhile: list[NativePlan] = []
+
+    def ask(_subject: Subject) -> SubjectConsent:
+        with ThreadPoolExecutor(1) as pool:
+            meanwhile.append(pool.submit(engine.bind, new.compiled.plan).result(30))
+        return UNKNOWN
+
+    value = avro_encode(json.loads(old.source.text), {"id": "0000000007"})
+    engine.process([(bound, Record(value, None, NOW_MS))], ask, NOW_MS)
+
+    event = {"id": "0000000007", "more": "123456789012"}
+    record = Record(avro_encode(json.loads(new.source.text), event), None, NOW_MS)
+    (native,) = engine.process([(meanwhile[0], record)], lambda _: UNKNOWN, NOW_MS)
+    (reference,) = stream.engine.process([(stream.bound[1], record)], lambda _: UNKNOWN, NOW_MS)
+    assert native == reference
+    assert any(outcome.treated.get(Treated.TOKENIZED, 0) >= 1 for outcome in native)
 
 
 def test_an_engine_is_neither_pickled_nor_copied() -> None:

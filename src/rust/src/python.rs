@@ -50,7 +50,16 @@ impl PythonPlan {
 #[pyclass(frozen, name = "Engine", module = "tokenweir._native")]
 pub struct PythonEngine {
     engine: Mutex<Engine>,
+    /// Plans are bound in one thread while the engine is at work in another, which takes these over when it begins.
+    added: Mutex<Added>,
     words: Words,
+}
+
+/// Token entries in the order of their numbers.
+#[derive(Default)]
+struct Added {
+    count: usize,
+    waiting: Vec<Tokenizer>,
 }
 
 #[pymethods]
@@ -58,7 +67,8 @@ impl PythonEngine {
     /// Return an engine without token entries.
     #[new]
     fn new(py: Python<'_>, max_output_bytes: usize) -> PyResult<Self> {
-        Ok(Self { engine: Mutex::new(Engine::new(max_output_bytes)), words: Words::new(py)? })
+        let engine = Mutex::new(Engine::new(max_output_bytes));
+        Ok(Self { engine, added: Mutex::default(), words: Words::new(py)? })
     }
 
     /// Add a token entry with its keys, and return the number that plans have for it.
@@ -66,8 +76,10 @@ impl PythonEngine {
         let spec: Spec = from_json(spec).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let version = py.import("unicodedata")?.getattr("unidata_version")?.extract::<String>()?;
         let tokenizer = Tokenizer::from_plan(&spec, key, tweak_key, Version::of_python(&version))?;
-        let mut engine = self.engine.try_lock().map_err(|_| at_work())?;
-        Ok(engine.add_table(tokenizer))
+        let mut added = self.added.lock_py_attached(py).map_err(|_| at_work())?;
+        added.waiting.push(tokenizer);
+        added.count += 1;
+        Ok(added.count - 1)
     }
 
     /// Return the outcomes of the first records from `first` on, at least one, and why the engine failed on some.
@@ -92,6 +104,9 @@ impl PythonEngine {
         let outcomes = py.detach(|| {
             let raws: Vec<Raw<'_>> = held.iter().map(HeldRecord::raw).collect();
             let mut engine = self.engine.try_lock().map_err(|_| at_work())?;
+            for tokenizer in self.added.lock().map_err(|_| at_work())?.waiting.drain(..) {
+                engine.add_table(tokenizer);
+            }
             engine.process(&raws, now_ms, &mut host)
         })?;
         let mut faults = Vec::new();
