@@ -275,7 +275,7 @@ def test_offsets_are_set_in_one_request_with_the_consent_of_now(cluster: _Cluste
     position = ConsentPosition("id-consent.decisions", _LOADED.digest, _CONSENT, Source(f"id-{_TOPIC}", 4))
     assert cluster.requests == [{0: (10, position.encode()), 3: (10, position.encode())}]
     assert "partition 3: 20 -> 10: processes up to 10 records again" in said
-    assert "set and read back: 2" in said
+    assert "set and read back: the offsets of 2 partitions" in said
 
 
 @pytest.mark.parametrize(

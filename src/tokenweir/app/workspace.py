@@ -171,6 +171,11 @@ def open_workspace(*, config_path: Path | None, policy_path: Path | None, enviro
     path = policy_path or (None if config is None else config.policy.file)
     if path is None:
         raise UsageError(NOTHING_NAMED)
+    if config_path is None and policy_path is None and not path.exists():
+        raise UsageError(
+            f"{shown(path)}: no such file. No configuration is named and there is no tokenweir.yaml here, so only the "
+            "TOKENWEIR__… variables count: name one with --config, or the policy with TOKENWEIR__POLICY__FILE"
+        )
     path = shown(path)
     loaded, warnings = load_and_check(read_text(path), str(path))
     return Workspace(loaded, path.parent, config, list(warnings))

@@ -124,7 +124,7 @@ def set_(
     if format_ is Format.JSON:
         out_json(_plain_change(change))
     else:
-        talk(f"set and read back: {len(change.moves)} of group {change.group}", style="green")
+        talk(f"set and read back: the offsets of {len(change.moves)} partitions of group {change.group}", style="green")
 
 
 # As text.

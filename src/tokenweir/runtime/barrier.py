@@ -292,7 +292,7 @@ class Barrier:
         applied = position.offsets.get(withdrawal.partition, 0)
         if applied <= withdrawal.offset:
             place = f"consent partition {withdrawal.partition}"
-            return Cause.BEHIND, f"{place} is applied to {applied}, not beyond {withdrawal.offset}"
+            return Cause.BEHIND, f"{place} is applied below offset {applied}, the withdrawal is at {withdrawal.offset}"
         return None
 
     # 2 and 3: the outputs.

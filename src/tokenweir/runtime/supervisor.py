@@ -146,7 +146,10 @@ class Supervisor:
             return AdminServer(section.host, section.port, probes, registry)
         except OSError as error:
             place = f"{section.host}:{section.port}"
-            raise RefusedError(f"admin: {place} cannot be listened on ({error.strerror})") from None
+            raise RefusedError(
+                f"admin: {place} cannot be listened on ({error.strerror}): free it, or give another admin.port "
+                "(TOKENWEIR__ADMIN__PORT)"
+            ) from None
 
     # What the probes ask; called from the admin server's threads, so nothing here changes anything but a flag.
 
