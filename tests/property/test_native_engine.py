@@ -12,7 +12,8 @@ import os
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
@@ -31,6 +32,7 @@ from tokenweir.core.engineapi import Record
 from tokenweir.core.outcome import Treated
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import FindingsError, SchemaError
+from tokenweir.runtime import preflight
 
 native_module()
 
@@ -201,6 +203,28 @@ def test_what_the_consent_lookup_raises_comes_out_as_it_is() -> None:
     assert caught.value is failure
 
 
+def test_records_that_take_long_end_their_slice() -> None:
+    """Each of these small ones costs the whole effort that a record may cost, before it is rejected."""
+    either = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]}
+    text = {"type": "string"}
+    types = {
+        name: {"type": "object", "properties": {"x": either, name.lower(): text}, "required": ["x"]} for name in "AB"
+    }
+    customer = {"type": "string", "confluent:tags": ["id.customer"]}
+    root = {"type": "object", "title": "E", "$defs": types, "required": ["id"]}
+    stream = engines.rig(
+        small_policy(format_="json_schema"), json.dumps({**root, "properties": {"id": customer, "u": either}})
+    )
+    value: object = 5
+    for _ in range(50):
+        value = {"x": value}
+    record = Record(json.dumps({"id": "0000000007", "u": value}).encode(), None, NOW_MS)
+    engine = NativeEngine(stream.loaded.policy, stream.keyset)
+    bound = engine.bind(stream.planned.versions[0].compiled.plan)
+    outcomes = engine.process([(bound, record)] * 500, lambda _: UNKNOWN, NOW_MS, _Watch(slices=1))
+    assert 1 <= len(outcomes) < 500
+
+
 def test_a_plan_that_the_engine_cannot_run_is_refused() -> None:
     """It says so when the plan is bound, and nothing is done by another engine."""
     stream = engines.rig(small_policy(), record_schema())
@@ -209,6 +233,20 @@ def test_a_plan_that_the_engine_cannot_run_is_refused() -> None:
     many = dataclasses.replace(plan, purposes=plan.purposes * 40)
     with pytest.raises(SchemaError, match="at most 64 purposes"):
         engine.bind(many)
+
+
+def test_a_plan_that_the_engine_cannot_run_is_found_before_the_start() -> None:
+    """It would come out record by record otherwise, as dead letters."""
+    stream = engines.rig(small_policy(), record_schema())
+    (version,) = stream.planned.versions
+    plan = version.compiled.plan
+    compiled = dataclasses.replace(version.compiled, plan=dataclasses.replace(plan, purposes=plan.purposes * 40))
+    planned = dataclasses.replace(stream.planned, versions=[dataclasses.replace(version, compiled=compiled)])
+    for engine, failed in (("native", 1), ("reference", 0)):
+        ground = SimpleNamespace(gateway=SimpleNamespace(engine=engine), loaded=stream.loaded, keyset=stream.keyset)
+        checks = list(preflight._bound_checks(cast("Any", ground), "stream raw", planned))
+        assert [check.ok for check in checks] == [False] * failed
+        assert all("at most 64 purposes" in check.message and "'reference'" in check.remedy for check in checks)
 
 
 def test_a_plan_with_a_new_token_entry_is_bound_while_the_engine_is_at_work() -> None:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from typing import Final, Literal
 
+from tokenweir import __version__
 from tokenweir.core.engine import ReferenceEngine
 from tokenweir.core.engineapi import Engine
 from tokenweir.core.keys import Keyset
@@ -57,13 +58,16 @@ def make_engine(  # noqa: PLR0913 - what engines are made of
     Raises:
         RefusedError: the native module cannot be loaded.
     """
-    if name is EngineName.REFERENCE:
+    if name == EngineName.REFERENCE:
         return ReferenceEngine(policy, keyset, limits=limits, max_output_bytes=max_output_bytes, on_fault=on_fault)
     try:
-        from tokenweir.adapters.nativeengine import NativeEngine  # noqa: PLC0415 - its module may be absent.
+        from tokenweir._native import __version__ as built  # noqa: PLC0415 - the module may be absent.
+        from tokenweir.adapters.nativeengine import NativeEngine  # noqa: PLC0415 - as above.
     except ImportError as error:
         raise RefusedError(
             f"the native module cannot be loaded ({type(error).__name__}): install again, or choose the "
             "engine 'reference'"
         ) from None
+    if built != __version__:
+        raise RefusedError(f"the native module is of version {built}, and this is {__version__}: install again")
     return NativeEngine(policy, keyset, limits=limits, max_output_bytes=max_output_bytes, on_fault=on_fault)

@@ -183,7 +183,8 @@ class ReferenceEngine:
     def _finish_slice(self, decided: Sequence[_Decided], first: int, watch: Watch) -> list[list[Outcome]]:
         """Make the tokens of these records at once, then treat and encode each."""
         watch.together(first, len(decided))
-        for table in self._tables.values():
+        # Another thread may bind a plan meanwhile, and add a table that nothing here needs.
+        for table in list(self._tables.values()):
             table.resolve()
         outcomes: list[list[Outcome]] = []
         for position, (bound, record, entries) in enumerate(decided, first):
@@ -194,7 +195,7 @@ class ReferenceEngine:
                     for index, entry in enumerate(entries)
                 ]
             )
-        for table in self._tables.values():
+        for table in list(self._tables.values()):
             table.trim()
         return outcomes
 

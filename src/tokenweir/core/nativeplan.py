@@ -46,9 +46,12 @@ from tokenweir.core.plan import (
 from tokenweir.core.policy.models import DigitsForm, Form
 from tokenweir.core.schema import Kind, Limits, Node
 from tokenweir.core.timestamps import INSTANT_TICKS, event_time_reader
+from tokenweir.errors import SchemaError
 
 #: Version of the document; the engine refuses one that it does not know.
 VERSION: Final = 1
+#: One bit for each.
+_MAX_PURPOSES: Final = 64
 
 _DAY_MS: Final = 86_400_000
 
@@ -74,8 +77,10 @@ def document(
         limits: What one record may cost.
 
     Raises:
-        SchemaError: if the event's time cannot be read where it stands.
+        SchemaError: if the event's time cannot be read where it stands, or there are too many purposes.
     """
+    if len(plan.purposes) > _MAX_PURPOSES:
+        raise SchemaError(f"the native engine knows at most {_MAX_PURPOSES} purposes of a stream")
     whole = {
         "version": VERSION,
         "source": to_plain(plan.source),

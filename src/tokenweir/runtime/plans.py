@@ -194,8 +194,9 @@ class PlanCache:
             self._unsettled(schema_id, error.kind)
         except Exception as error:  # noqa: BLE001 - a schema that breaks the planner must not stop its stream
             log(Event.EXCEPTION_RAISED, error=error, phase="plan")
-            self._waiting.pop(schema_id, None)
-            self.refuse(schema_id, Reason.SCHEMA_REFUSED)
+            log(Event.SCHEMA_REFUSED, stream=self._context.name, schema_id=schema_id)
+            # It may not happen again, so the answer is asked for once more after a while.
+            self._settle(schema_id, RefusedPlan(Reason.SCHEMA_REFUSED, self._monotonic(), FORGET_SECONDS))
 
     def _settle(self, schema_id: int, answer: ReadyPlan | RefusedPlan) -> None:
         wait = self._waiting.pop(schema_id, None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tokenweir.adapters.admin import Admin, TopicDescription
+from tokenweir.adapters.engines import make_engine
 from tokenweir.adapters.kafka_errors import KafkaFault, in_words, remedy_for
 from tokenweir.adapters.registry import Kind, Registry
 from tokenweir.adapters.schemacache import SILENCE, SchemaChangedError
@@ -173,6 +174,7 @@ def _plan_checks(ground: _Ground, stream: str) -> Iterator[Check]:
     for finding in planned.errors:
         yield Check(name, ok=False, message=str(finding))
     if not planned.errors:
+        yield from _bound_checks(ground, name, planned)
         yield Check(name, ok=True, message=f"{counted(len(planned.versions), 'schema version')} planned")
     if not planned.versions:
         return
@@ -182,6 +184,19 @@ def _plan_checks(ground: _Ground, stream: str) -> Iterator[Check]:
         if derived is not None and newest.source.id != NO_ID and ground.has_registry:
             kind: Kind = "AVRO" if newest.compiled.plan.format == "avro" else "JSON"
             yield _registrable(ground, f"{output.topic}-value", derived.text, kind)
+
+
+def _bound_checks(ground: _Ground, name: str, planned: PlannedStream) -> Iterator[Check]:
+    """Whether the engine takes the plans: what one of them cannot do must not come out record by record."""
+    try:
+        if ground.keyset is None:
+            return  # Said already.
+        engine = make_engine(ground.gateway.engine, ground.loaded.policy, ground.keyset)
+        for version in planned.versions:
+            engine.bind(version.compiled.plan)
+    except TokenweirError as error:
+        remedy = "simplify the policy, or set gateway.engine to 'reference'"
+        yield Check(name, ok=False, message=str(error), remedy=remedy)
 
 
 def _schema_remedy(error: TokenweirError) -> str:

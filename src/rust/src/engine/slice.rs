@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::decide::{Decided, decide};
 use super::facts::Facts;
@@ -20,6 +21,9 @@ const SLICE_RECORDS: usize = 500;
 const SLICE_BYTES: u64 = 1_000_000;
 /// For how many bytes of data a value stands here that may have no byte of its own.
 const ELEMENT_BYTES: u64 = 10;
+/// After so long no further record of a slice is decoded: whoever watches is asked between slices, and some records take
+/// a thousand times as long as others, also such that are rejected in the end.
+const SLICE_TIME: Duration = Duration::from_millis(200);
 
 /// Sanitizes batches.
 pub struct Engine {
@@ -124,6 +128,7 @@ type ReadValue<'r> = Result<Option<Value<'r>>, Rejection>;
 fn read_slice<'r>(records: &'r [Raw<'r>]) -> Vec<ReadValue<'r>> {
     let mut values = Vec::with_capacity(records.len().min(SLICE_RECORDS));
     let mut size = 0_u64;
+    let begun = Instant::now();
     for raw in records.iter().take(SLICE_RECORDS) {
         values.push(match raw.value {
             None => Ok(None),
@@ -133,7 +138,7 @@ fn read_slice<'r>(records: &'r [Raw<'r>]) -> Vec<ReadValue<'r>> {
                 Some(value)
             }),
         });
-        if size >= SLICE_BYTES {
+        if size >= SLICE_BYTES || begun.elapsed() > SLICE_TIME {
             break;
         }
     }
