@@ -37,7 +37,7 @@ unit: setup ## Run the tests that need nothing but Python
 	$(PYTHON) -m pytest -q -n auto -m 'not integration and not chaos' tests
 
 integration: setup ## Run the tests on a real Kafka broker and schema registry (Java 17 and Maven, or Docker)
-	$(PYTHON) -m pytest -q -m 'integration and not chaos' tests/integration
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile -m 'integration and not chaos' tests/integration
 
 check: setup ## Check format, lint, types, layers and generated files
 	$(BIN)/ruff format --check .

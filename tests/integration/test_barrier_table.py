@@ -126,7 +126,7 @@ def _frozen(pid: int) -> Iterator[None]:
 def test_one_of_many_streams_holds_it_up_by_its_group(world: World, gateway: RunningGateway) -> None:
     """The other group is through, and is not named."""
     with _frozen(_workers(gateway, "orders")[-1]):
-        held, withdrawal = _revoke(world, 1, 1)
+        held, withdrawal = _revoke(world, 1, 2)
     assert (held["code"], held["state"]) == (1, "PENDING")
     assert {group for _, group, _ in _causes(held)} == {_group(world, "orders")}
     assert {group["group"] for group in held["groups"]} == {_group(world, stream) for stream in _STREAMS}

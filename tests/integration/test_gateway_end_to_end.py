@@ -86,7 +86,7 @@ def test_a_quiet_run_is_exact_and_what_is_planted_in_it_is_found(
 )
 def test_kills_lose_double_reorder_and_leak_nothing(prove: Callable[[Scale], Proof], events: int, kills: int) -> None:
     """Each event has exactly one fate in each output, though workers are killed again and again."""
-    proof = prove(Scale(seed=12, events=events, customers=events // 5, kills=kills, per_second=2_500))
+    proof = prove(Scale(seed=12, events=events, customers=events // 5, kills=kills, per_second=1_500))
 
     concurrent, final = proof.run()
     violations = proof.judge(concurrent, final)

@@ -236,7 +236,7 @@ class Proof:
         dice = random.Random(self.scale.seed)
         gateway, watch = self.gateway, self.watch
         duration = self.scale.events / self.scale.per_second
-        moments = sorted(time.monotonic() + dice.uniform(0.02, 0.8) * duration for _ in range(self.scale.kills))
+        moments = sorted(time.monotonic() + dice.uniform(0.02, 0.6) * duration for _ in range(self.scale.kills))
         for number, moment in enumerate(moments):
             time.sleep(max(0.0, moment - time.monotonic()))
             if number % 2:
