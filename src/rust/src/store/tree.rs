@@ -47,7 +47,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Open the file in which the trees lie.
+    /// Open the file in which the trees lie. LMDB has its locks on another one, so that closing this one frees none.
     ///
     /// # Errors
     ///
@@ -65,10 +65,18 @@ impl Tree {
         if !page_bytes.is_power_of_two() || page_bytes > MAX_PAGE_BYTES {
             return Err(damaged());
         }
-        let mut meta = [0; META_BYTES];
         for page in 0..2 {
-            file.read_exact_at(&mut meta, page * page_bytes as u64).map_err(|_| damaged())?;
+            let read = || -> Result<[u8; META_BYTES]> {
+                let mut meta = [0; META_BYTES];
+                file.read_exact_at(&mut meta, page * page_bytes as u64).map_err(|_| damaged())?;
+                Ok(meta)
+            };
+            let meta = read()?;
             if u64_at(&meta, META_TRANSACTION_AT) == Some(transaction) {
+                // A writer that is just taking this place writes the root before the transaction.
+                if read()? != meta {
+                    return Ok(None);
+                }
                 let root = u64_at(&meta, META_ROOT_AT).ok_or_else(damaged)?;
                 return Ok(Some(Self { file: file.clone(), root, branches: RefCell::default(), page_bytes }));
             }
