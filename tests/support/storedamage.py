@@ -103,10 +103,56 @@ def _tear(data: bytearray, dice: random.Random) -> None:
     data[part] = bytes(part.stop - part.start)
 
 
+def _u16(data: bytes | bytearray, at: int) -> int:
+    return int.from_bytes(data[at : at + 2], "little")
+
+
+def _live_pages(data: bytearray) -> tuple[list[int], list[int]]:
+    """Return where the pages of branches and the leaves begin that belong to the newest root; see LMDB's ``mdb.c``."""
+    metas = [_PAGE_BYTES * page for page in range(2)]
+    newest = max(metas, key=lambda at: int.from_bytes(data[at + 144 : at + 152], "little"))
+    found: tuple[list[int], list[int]] = [], []
+    pages = [int.from_bytes(data[newest + 128 : newest + 136], "little")]
+    while pages:
+        page = _PAGE_BYTES * pages.pop()
+        is_branch = _u16(data, page + 10) & 1
+        found[0 if is_branch else 1].append(page)
+        if is_branch:
+            pages += [_u16(data, node) | _u16(data, node + 2) << 16 for node in _nodes(data, page)]
+    return found
+
+
+def _nodes(data: bytearray, page: int) -> list[int]:
+    return [page + _u16(data, at) for at in range(page + 16, page + _u16(data, page + 12), 2)]
+
+
+def _mislead(data: bytearray, dice: random.Random) -> None:
+    """Let a page of branches name a page of other keys, one bit being another where that is possible.
+
+    What an older page of the same keys says cannot be told from the truth.
+    """
+    branches, leaves = _live_pages(data)
+    node = dice.choice(_nodes(data, dice.choice(branches)))
+    right = _u16(data, node)
+    wrong = [page // _PAGE_BYTES for page in (*branches, *leaves) if page // _PAGE_BYTES != right]
+    near = [page for page in wrong if (page ^ right).bit_count() == 1]
+    data[node : node + 2] = dice.choice(near or wrong).to_bytes(2, "little")
+
+
+def _hide(data: bytearray, dice: random.Random) -> None:
+    """Let a page say that it has fewer entries than it has, one bit being another."""
+    page = dice.choice(dice.choice(_live_pages(data)))
+    lower = _u16(data, page + 12)
+    fewer = [less for bit in range(1, 12) if 16 < (less := lower ^ 1 << bit) < lower]
+    data[page + 12 : page + 14] = dice.choice(fewer).to_bytes(2, "little")
+
+
 _DAMAGES: Final[dict[str, Callable[[bytearray, random.Random], None]]] = {
     "flip": _flip,
     "cut_short": _cut_short,
     "tear": _tear,
+    "mislead": _mislead,
+    "hide": _hide,
 }
 
 

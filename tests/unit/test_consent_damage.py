@@ -44,6 +44,19 @@ def test_damage_under_a_reader_is_found_or_harmless(directory: Path, damage: str
     assert outcomes["found"] + outcomes["crashed"] > count / 10
 
 
+@pytest.mark.parametrize("damage", ["mislead", "hide"])
+def test_a_search_that_is_led_astray_is_found(tmp_path: Path, damage: str) -> None:
+    """All that is found on the wrong way is genuine and in order, and who is not found there would be unknown.
+
+    The reference binding shows nothing of pages.
+    """
+    store = store_of(tmp_path, "native")
+    build(store)
+    outcomes = do_damage(store, "live", damage, 60, lambda: after_a_reader_died(store))
+
+    assert set(outcomes) <= {"found", "crashed"}
+
+
 @pytest.mark.parametrize(("damage", "count"), [("flip", 50), ("tear", 10), ("cut_short", 1)])
 def test_a_start_on_a_damaged_store_keeps_what_is_right_or_begins_anew(
     directory: Path, damage: str, count: int

@@ -16,7 +16,7 @@ import pytest
 from tests.support.stores import ENGINES, engine_of, store_of
 
 from tokenweir.adapters import consentfiles
-from tokenweir.adapters.consentbinding import open_environment, store_directory
+from tokenweir.adapters.consentbinding import Environment, open_environment, store_directory
 from tokenweir.adapters.consentstore import (
     MAX_PARTITIONS,
     MAX_UNCLEAN_OPENS,
@@ -113,6 +113,18 @@ def crash(store: ConsentStoreWriter) -> None:
     store._environment.close()
     store._environment = None
     store.close()
+
+
+class _Unsynced:
+    """An environment on a disk that takes nothing more, as no disk here does when it is asked to."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.read, self.write = environment.read, environment.write
+        self.reader_check, self.close = environment.reader_check, environment.close
+
+    def sync(self) -> None:
+        """Fail as a binding does."""
+        raise StoreUnavailableError("the disk does not take it")
 
 
 @pytest.fixture(params=ENGINES)
@@ -301,6 +313,18 @@ class TestOpening:
         store, reason = opened(filled, "boot-2")
         assert (reason, store.position, store.complete) == (OpenReason.OTHER_BOOT, (0, 0, 0), False)
         assert store.generation != generation
+        store.close()
+
+    def test_a_disk_that_did_not_take_it_wipes(self, filled: Path) -> None:
+        """Not even in the same boot can anybody know what the page cache still has of it; the directory is free."""
+        store, _ = opened(filled)
+        assert store._environment is not None
+        store._environment = _Unsynced(store._environment)
+        store.apply([record(BOB, STATE)], {1: 9})
+        with pytest.raises(StoreUnavailableError, match="disk"):
+            store.close()
+        store, reason = opened(filled)
+        assert (reason, store.position, store.complete) == (OpenReason.CORRUPT, (0, 0, 0), False)
         store.close()
 
     def test_crashes_in_a_row_are_blamed_on_the_store(self, filled: Path) -> None:

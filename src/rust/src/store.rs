@@ -8,8 +8,10 @@ mod pages;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 
@@ -19,6 +21,7 @@ use heed::{Database, Env, EnvFlags, EnvOpenOptions, MdbError, RoTxn, WithoutTls}
 pub use lookups::Lookups;
 use pages::Pages;
 pub use seal::Seal;
+use tree::Tree;
 
 /// Why the store cannot be used. No variant has anything of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +113,9 @@ impl From<MdbError> for Fault {
 type Entries = Database<Bytes, Bytes>;
 type ReadTransaction = RoTxn<'static, WithoutTls>;
 
+/// So often a writer may have committed twice while a view began, before damage is suspected.
+const MAX_BEGINNINGS: usize = 100;
+
 /// A key and its value.
 pub type Entry = (Vec<u8>, Vec<u8>);
 
@@ -131,7 +137,8 @@ pub struct Environment {
 
 struct Open {
     env: Env<WithoutTls>,
-    views: Vec<Weak<Mutex<Option<ReadTransaction>>>>,
+    file: Arc<File>,
+    views: Vec<Weak<Mutex<Option<Reading>>>>,
 }
 
 impl Environment {
@@ -153,7 +160,8 @@ impl Environment {
         // would, every byte that is read has to prove itself by its MAC.
         #[allow(unsafe_code, reason = "LMDB maps its file")]
         let env = unsafe { opening.flags(flags).open(directory)? };
-        Ok(Self { open: Mutex::new(Some(Open { env, views: Vec::new() })) })
+        let file = Tree::file(directory)?;
+        Ok(Self { open: Mutex::new(Some(Open { env, file, views: Vec::new() })) })
     }
 
     /// Return the store as it is now.
@@ -164,12 +172,10 @@ impl Environment {
     pub fn read(&self) -> Result<View> {
         let mut open = available(&self.open)?;
         let open = open.as_mut().ok_or(Fault::Closed)?;
-        let transaction = open.env.clone().static_read_txn()?;
-        let entries = open.env.open_database(&transaction, None)?.ok_or(Fault::LmdbDamage("NotFound"))?;
-        let transaction = Arc::new(Mutex::new(Some(transaction)));
+        let reading = Arc::new(Mutex::new(Some(open.begin()?)));
         open.views.retain(|view| view.strong_count() > 0);
-        open.views.push(Arc::downgrade(&transaction));
-        Ok(View { transaction, entries })
+        open.views.push(Arc::downgrade(&reading));
+        Ok(View { reading })
     }
 
     /// Put entries, or remove those without a value: all or none.
@@ -229,11 +235,31 @@ impl Environment {
     }
 }
 
+impl Open {
+    fn begin(&self) -> Result<Reading> {
+        for _ in 0..MAX_BEGINNINGS {
+            let transaction = self.env.clone().static_read_txn()?;
+            let entries: Entries = self.env.open_database(&transaction, None)?.ok_or(Fault::LmdbDamage("NotFound"))?;
+            let page_bytes = usize::try_from(entries.stat(&transaction)?.page_size).unwrap_or_default();
+            if let Some(tree) = Tree::of(&self.file, transaction.id() as u64, page_bytes)? {
+                return Ok(Reading { transaction, entries, tree });
+            }
+        }
+        Err(Fault::Corrupt("the consent store has lost what it had"))
+    }
+}
+
+/// What a view has of LMDB.
+struct Reading {
+    transaction: ReadTransaction,
+    entries: Entries,
+    tree: Tree,
+}
+
 /// The store as it was at one moment.
 #[derive(Clone)]
 pub struct View {
-    transaction: Arc<Mutex<Option<ReadTransaction>>>,
-    entries: Entries,
+    reading: Arc<Mutex<Option<Reading>>>,
 }
 
 impl View {
@@ -243,7 +269,7 @@ impl View {
     ///
     /// The view is closed, or LMDB cannot read it.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.with(|entries, transaction| Ok(Pages::new(entries, transaction)?.get(key)?.map(<[u8]>::to_vec)))
+        self.with(|pages| Ok(pages.get(key)?.map(<[u8]>::to_vec)))
     }
 
     /// Return the last entry before a key, and the first that is not.
@@ -253,8 +279,8 @@ impl View {
     /// The view is closed, or LMDB cannot read it.
     pub fn neighbours(&self, key: &[u8]) -> Result<(Option<Entry>, Option<Entry>)> {
         let owned = |(key, value): (&[u8], &[u8])| (key.to_vec(), value.to_vec());
-        self.with(|entries, transaction| {
-            let (before, after) = Pages::new(entries, transaction)?.neighbours(key)?;
+        self.with(|pages| {
+            let (before, after) = pages.neighbours(key)?;
             Ok((before.map(owned), after.map(owned)))
         })
     }
@@ -265,8 +291,8 @@ impl View {
     ///
     /// The view is closed, or LMDB cannot read it.
     pub fn entries_after(&self, key: &[u8], count: usize) -> Result<Vec<Entry>> {
-        self.with(|entries, transaction| {
-            let found = Pages::new(entries, transaction)?.after(key, count)?;
+        self.with(|pages| {
+            let found = pages.after(key, count)?;
             Ok(found.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
         })
     }
@@ -277,13 +303,13 @@ impl View {
     ///
     /// Another thread is using it.
     pub fn close(&self) -> Result<()> {
-        *available(&self.transaction)? = None;
+        *available(&self.reading)? = None;
         Ok(())
     }
 
-    fn with<T>(&self, read: impl FnOnce(Entries, &ReadTransaction) -> Result<T>) -> Result<T> {
-        let transaction = available(&self.transaction)?;
-        read(self.entries, transaction.as_ref().ok_or(Fault::Closed)?)
+    fn with<T>(&self, read: impl FnOnce(&Pages<'_>) -> Result<T>) -> Result<T> {
+        let reading = available(&self.reading)?;
+        read(&Pages::new(reading.as_ref().ok_or(Fault::Closed)?))
     }
 }
 

@@ -174,6 +174,11 @@ class Mark:
             return None
         return cls(**json.loads(seal.open(MARK.encode(), entry)))
 
+    @staticmethod
+    def remove(directory: Path) -> None:
+        """Leave a store that the next writer begins anew; a disk that takes nothing more takes that."""
+        (directory / MARK).unlink(missing_ok=True)
+
 
 def boot_id() -> str:
     """Return the name of this run of the kernel; where there is none, one that matches no other."""

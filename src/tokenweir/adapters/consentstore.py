@@ -249,14 +249,28 @@ class ConsentStoreWriter:
         self._begin(self._meta.topic_id, len(self._meta.position), now_ms)
 
     def close(self) -> None:
-        """Put everything on the disk and mark the store as cleanly closed."""
-        if self._environment is not None:
-            self._environment.sync()
+        """Put everything on the disk and mark the store as cleanly closed.
+
+        If the disk does not take it, the store is closed too, and is begun anew when it is opened again.
+        """
+        try:
+            if self._environment is not None:
+                self._sync()
+                self._close_environment()
+                Mark(self._boot_id, clean=True, opens=0).write(self._directory, self._seal)
+        finally:
             self._close_environment()
-            Mark(self._boot_id, clean=True, opens=0).write(self._directory, self._seal)
-        if self._owner is not None:
-            os.close(self._owner)
-            self._owner = None
+            if self._owner is not None:
+                os.close(self._owner)
+                self._owner = None
+
+    def _sync(self) -> None:
+        try:
+            self._opened.sync()
+        except StoreError:
+            # The system forgets which pages the disk did not take, and reads them later as they were before.
+            Mark.remove(self._directory)
+            raise
 
     @property
     def _opened(self) -> Environment:

@@ -49,14 +49,13 @@ impl Lookups {
                 self.seal.id_of(&canonical)
             })
             .collect();
-        self.view.with(|entries, transaction| {
-            let pages = Pages::new(entries, transaction)?;
+        self.view.with(|pages| {
             let mut known = available(&self.known)?;
             let mut wanted: Vec<&EntryKey> = keys.iter().filter(|key| !known.contains_key(*key)).collect();
             wanted.sort_unstable();
             wanted.dedup();
             for key in wanted {
-                let found = self.find(&pages, key)?;
+                let found = self.find(pages, key)?;
                 known.insert(*key, found);
             }
             Ok(keys.iter().filter_map(|key| known.get(key).cloned()).collect())
@@ -75,7 +74,8 @@ impl Lookups {
     /// Check that the two entries between which this key would stand are genuine and in order.
     ///
     /// Unknown is an answer that some legal bases take for yes. A key that was damaged on a page leads the search
-    /// astray, and then its neighbours there are out of order, or one of them has no valid MAC.
+    /// astray, and then its neighbours there are out of order, or one of them has no valid MAC; what else leads it
+    /// astray is found by [`Pages::neighbours`].
     fn prove_absent(&self, pages: &Pages<'_>, key: &EntryKey) -> Result<()> {
         let key = key.as_slice();
         let (before, after) = pages.neighbours(key)?;

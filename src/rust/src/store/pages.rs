@@ -7,7 +7,7 @@
 
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use super::{Entries, Fault, ReadTransaction, Result};
+use super::{Entries, Fault, ReadTransaction, Reading, Result, Tree};
 
 /// LMDB's own limit.
 const MAX_KEY_BYTES: usize = 511;
@@ -19,21 +19,15 @@ pub type Stored<'t> = (&'t [u8], &'t [u8]);
 pub struct Pages<'t> {
     entries: Entries,
     transaction: &'t ReadTransaction,
+    tree: &'t Tree,
     page_bytes: usize,
 }
 
 impl<'t> Pages<'t> {
     /// Prepare.
-    ///
-    /// # Errors
-    ///
-    /// LMDB fails, or has pages of a size that it cannot have.
-    pub fn new(entries: Entries, transaction: &'t ReadTransaction) -> Result<Self> {
-        let page_bytes = usize::try_from(entries.stat(transaction)?.page_size).unwrap_or_default();
-        if !page_bytes.is_power_of_two() {
-            return Err(misplaced());
-        }
-        Ok(Self { entries, transaction, page_bytes })
+    pub const fn new(reading: &'t Reading) -> Self {
+        let Reading { transaction, entries, tree } = reading;
+        Self { entries: *entries, transaction, tree, page_bytes: tree.page_bytes }
     }
 
     /// Return the value of a key.
@@ -59,7 +53,8 @@ impl<'t> Pages<'t> {
     ///
     /// # Errors
     ///
-    /// LMDB fails, or these entries and the next on both sides are out of order or in pages that cannot be theirs.
+    /// LMDB fails, or these entries and the next on both sides are out of order or in pages that cannot be theirs, or a
+    /// page on the way to them is damaged.
     pub fn neighbours(&self, key: &[u8]) -> Result<(Option<Stored<'t>>, Option<Stored<'t>>)> {
         let mut from = self.entries.range(self.transaction, &(Included(key), Unbounded))?;
         let after = from.next().transpose()?;
@@ -69,6 +64,9 @@ impl<'t> Pages<'t> {
         let previous = to.next().transpose()?;
         let around = [previous, before, after, next];
         self.check_all(&around.into_iter().flatten().collect::<Vec<_>>())?;
+        if self.tree.has(key)? != after.is_some_and(|(found, _)| found == key) {
+            return Err(misplaced());
+        }
         Ok((before, after))
     }
 

@@ -1,3 +1,5 @@
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use super::*;
@@ -88,7 +90,7 @@ fn a_view_is_for_one_thread_at_a_time() {
     let environment = Environment::open(&directory.0, OPTIONS).unwrap();
     let view = environment.read().unwrap();
     let other = view.clone();
-    let busy = view.with(|_, _| Ok((other.get(b"a"), environment.close(), other.close())));
+    let busy = view.with(|_| Ok((other.get(b"a"), environment.close(), other.close())));
     assert_eq!(busy, Ok((Err(Fault::Busy), Err(Fault::Busy), Err(Fault::Busy))));
     assert_eq!(view.get(b"a"), Ok(None));
 }
@@ -101,4 +103,90 @@ fn no_files_or_foreign_ones_are_told_apart() {
     assert!(Environment::open(&directory.0, reading).is_err_and(|fault| !fault.is_damage()));
     std::fs::write(directory.0.join("data.mdb"), b"x").unwrap();
     assert!(Environment::open(&directory.0, OPTIONS).is_err_and(Fault::is_damage));
+}
+
+/// A number that looks random and is the same in every run.
+fn scrambled(number: u64) -> u64 {
+    (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+}
+
+#[test]
+fn the_way_to_a_key_is_sound_however_the_store_was_made() {
+    let directory = Directory::new("ways");
+    let environment = Environment::open(&directory.0, Options { map_bytes: 1 << 26, ..OPTIONS }).unwrap();
+    let key_of = |number: u64| [scrambled(number % 8_000).to_be_bytes(), number.to_be_bytes().map(|_| 7)].concat();
+    let mut known = std::collections::BTreeSet::new();
+    for round in 0..40_u64 {
+        let mut changes = std::collections::BTreeMap::new();
+        for step in 0..400 {
+            let dice = scrambled(round * 1_000 + step);
+            let removes = dice % 100 < if round % 10 < 7 { 20 } else { 90 };
+            // Some values are too long for a page, and some keys are of another size.
+            let key =
+                if dice.is_multiple_of(97) { vec![b'k'; (dice >> 32) as usize % 400 + 1] } else { key_of(dice >> 20) };
+            let value = vec![b'v'; if dice.is_multiple_of(89) { 5_000 } else { (dice >> 40) as usize % 90 }];
+            changes.insert(key, (!removes).then_some(value));
+        }
+        for (key, value) in &changes {
+            if value.is_some() {
+                known.insert(key.clone())
+            } else {
+                known.remove(key)
+            };
+        }
+        environment.write(changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))).unwrap();
+        let view = environment.read().unwrap();
+        for number in 0..1_000 {
+            let key = key_of(scrambled(round * 1_000 + number));
+            let after = view.neighbours(&key).unwrap().1.map(|(found, _)| found);
+            assert_eq!(after.as_ref(), known.range(key..).next());
+        }
+    }
+}
+
+#[test]
+fn a_branch_that_names_another_page_is_found_on_every_level() {
+    const PAGE_BYTES: usize = 4096;
+    let directory = Directory::new("branches");
+    let environment = Environment::open(&directory.0, Options { map_bytes: 1 << 26, ..OPTIONS }).unwrap();
+    let value = [b'v'; 200];
+    let keys: Vec<[u8; 8]> = (0..30_000).map(|number| scrambled(number).to_be_bytes()).collect();
+    environment.write(keys.iter().map(|key| (key.as_slice(), Some(value.as_slice())))).unwrap();
+    if environment.read().unwrap().reading.lock().unwrap().as_ref().unwrap().tree.page_bytes != PAGE_BYTES {
+        return;
+    }
+    let path = directory.0.join("data.mdb");
+    let data = std::fs::read(&path).unwrap();
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    let u16_at = |at: usize| u16::from_le_bytes([data[at], data[at + 1]]);
+    let u64_at = |at: usize| u64::from_le_bytes(data[at..at + 8].try_into().unwrap());
+    let newest = [0, PAGE_BYTES].into_iter().max_by_key(|meta| u64_at(meta + 144)).unwrap();
+    let branches_of = |page: usize| -> Vec<usize> {
+        let places = (page + 16..page + usize::from(u16_at(page + 12))).step_by(2);
+        places.map(|at| page + usize::from(u16_at(at))).collect()
+    };
+    let child_of = |node: usize| usize::from(u16_at(node)) * PAGE_BYTES;
+    let root = usize::try_from(u64_at(newest + 128)).unwrap() * PAGE_BYTES;
+    let top = branches_of(root);
+    assert!(top.len() > 2 && top.iter().all(|node| u16_at(child_of(*node) + 10) == 1), "the store has three levels");
+    let lower = branches_of(child_of(top[1]));
+    for nodes in [&top, &lower[..8].to_vec()] {
+        for (right, wrong) in nodes.iter().zip(nodes.iter().cycle().skip(1)) {
+            // The first key of a page of branches is not there, and the next one ends what the page is asked for.
+            let Some(next) = nodes.get(nodes.iter().position(|node| node == right).unwrap() + 1) else { continue };
+            let mut absent = data[next + 8..next + 16].to_vec();
+            for byte in absent.iter_mut().rev() {
+                *byte = byte.wrapping_sub(1);
+                if *byte != u8::MAX {
+                    break;
+                }
+            }
+            let about = || environment.read()?.neighbours(&absent);
+            assert!(about().is_ok());
+            file.write_all_at(&data[*wrong..*wrong + 2], *right as u64).unwrap();
+            assert!(about().is_err_and(Fault::is_damage));
+            file.write_all_at(&data[*right..*right + 2], *right as u64).unwrap();
+            assert!(about().is_ok());
+        }
+    }
 }
