@@ -1,6 +1,6 @@
 //! Consent: whatever is known of subjects, another refusal lets nothing more pass.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use tokenweir_native::consent::{Decision, Moment, PurposeRule, SubjectConsent, passing};
 use tokenweir_native::plan::{Basis, Purpose};
@@ -78,7 +78,7 @@ fn bits(purposes: &[Purpose], has: impl Fn(&Purpose) -> bool) -> u64 {
 /// Where an allow ends, an older decision counts again, also another allow.
 fn has_expiry(primary: &SubjectConsent, others: &[&SubjectConsent]) -> bool {
     let mut states = others.iter().flat_map(|other| &other.states).chain(&primary.states);
-    states.any(|state| state.values().any(|decision| decision.expires_at_ms.is_some()))
+    states.any(|state| state.iter().any(|(_, decision)| decision.expires_at_ms.is_some()))
 }
 
 fn purpose(input: &mut Input<'_>) -> Purpose {
@@ -103,8 +103,8 @@ fn time(input: &mut Input<'_>) -> i64 {
 
 fn subject(input: &mut Input<'_>) -> SubjectConsent {
     let flags = input.byte();
-    let mut state = || -> HashMap<String, Decision> {
-        (0..input.below(4))
+    let mut state = || -> Vec<(String, Decision)> {
+        let decisions: BTreeMap<String, Decision> = (0..input.below(4))
             .map(|_| {
                 let name = input.one_of(&DECIDED).to_owned();
                 let denies = input.below(2) == 1;
@@ -112,7 +112,8 @@ fn subject(input: &mut Input<'_>) -> SubjectConsent {
                 let expires_at_ms = (input.below(4) == 3).then(|| time(input));
                 (name, Decision { denies, decided_at_ms, expires_at_ms })
             })
-            .collect()
+            .collect();
+        decisions.into_iter().collect()
     };
     SubjectConsent {
         states: (0..flags & 3).map(|_| state()).collect(),

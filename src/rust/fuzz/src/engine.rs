@@ -2,7 +2,6 @@
 //!
 //! Frames are no part of it: they are read in Python, and a record comes here without its own.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokenweir_native::consent::{Decision, SubjectConsent};
@@ -156,7 +155,7 @@ impl Host for Scripted {
 
     fn consents(&mut self, subjects: &[(&str, &str)]) -> Result<Vec<Arc<SubjectConsent>>, Self::Error> {
         let decided = |denies, decided_at_ms, expires_at_ms| SubjectConsent {
-            states: vec![HashMap::from([("*".to_owned(), Decision { denies, decided_at_ms, expires_at_ms })])],
+            states: vec![vec![("*".to_owned(), Decision { denies, decided_at_ms, expires_at_ms })]],
             ..SubjectConsent::default()
         };
         let allowed = || decided(false, 0, None);
