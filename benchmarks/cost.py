@@ -20,8 +20,8 @@ from typing import Any, Final
 import fastavro
 
 from benchmarks import workload
+from tokenweir.adapters.engines import EngineName, make_engine
 from tokenweir.core.consent import SubjectConsent, parse_value
-from tokenweir.core.engine import ReferenceEngine
 from tokenweir.core.engineapi import Record
 from tokenweir.core.keys import Keyset
 from tokenweir.core.planning import SourceSchema, plan_stream
@@ -151,7 +151,7 @@ def _json_schema(name: str) -> dict[str, Any]:
     return kinds.get(name, {"type": "array", "items": items})
 
 
-def measure(name: str) -> dict[str, object]:
+def measure(name: str, engine_name: EngineName) -> dict[str, object]:
     """Return time, memory and fate of one row; in a process of its own, whose memory is not used yet."""
     format_, class_, schema, value = _input(name)
     now_ms = time.time_ns() // 1_000_000
@@ -160,7 +160,7 @@ def measure(name: str) -> dict[str, object]:
     planned = plan_stream(loaded, stream_context(loaded, "raw", keyset), [SourceSchema(schema, "benchmark", 1)])
     state = parse_value(b'{"version":1,"decided_at":"2020-01-01T00:00:00Z","decisions":{"offers":"allow"}}', now_ms)
     consent = SubjectConsent({} if state is None else {"": state})
-    engine = ReferenceEngine(loaded.policy, keyset, max_output_bytes=16_000_000)
+    engine = make_engine(engine_name, loaded.policy, keyset, max_output_bytes=16_000_000)
     bound = engine.bind(planned.versions[0].compiled.plan)
     workload.calm_collector()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -181,13 +181,15 @@ def measure(name: str) -> dict[str, object]:
 
 
 def run() -> dict[str, object]:
-    """Return every row."""
-    rows: dict[str, object] = {}
+    """Return every row, by engine."""
+    rows: dict[str, dict[str, object]] = {}
     for name in names():
-        command = [sys.executable, "-m", "benchmarks.cost", name]
-        rows[name] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    return rows
+        rows[name] = {}
+        for engine in EngineName:
+            command = [sys.executable, "-m", "benchmarks.cost", name, engine]
+            rows[name][engine] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return dict(rows)
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1])))
+    print(json.dumps(measure(sys.argv[1], EngineName(sys.argv[2]))))

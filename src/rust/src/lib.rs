@@ -39,7 +39,7 @@ mod _native {
     use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyInt, PyList, PyMemoryView, PyString, PyTuple};
 
     use crate::alphabets::Alphabet;
-    use crate::codec::{Reader, Writer};
+    use crate::codec::{Reader, Unescaped, Writer};
     use crate::error::Error;
     use crate::ff1::{Cipher, Direction, LENIENT_DOMAIN, MINIMUM_DOMAIN};
     use crate::schema::{Schema, from_json};
@@ -408,7 +408,7 @@ mod _native {
         /// Return the value of a record and its elements, or the reason and the path of its rejection.
         #[pyo3(signature = (data, /), text_signature = "($self, data, /)")]
         fn read<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyTuple>> {
-            match self.reader.read(data) {
+            match self.reader.read(data, &Unescaped::new()) {
                 Ok((value, elements)) => (Values::new(py)?.value(&value)?, elements).into_pyobject(py),
                 Err(rejection) => (rejection.reason, rejection.path).into_pyobject(py),
             }
@@ -417,7 +417,7 @@ mod _native {
         /// Return the bytes of a record that was read and written, and its elements, or reason and path as `read`.
         #[pyo3(signature = (data, /), text_signature = "($self, data, /)")]
         fn roundtrip<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyTuple>> {
-            match self.reader.read(data) {
+            match self.reader.read(data, &Unescaped::new()) {
                 Ok((value, elements)) => {
                     let mut out = Vec::with_capacity(data.len());
                     self.writer.write(&value, &mut out).map_err(|misfit| PyValueError::new_err(misfit.to_string()))?;

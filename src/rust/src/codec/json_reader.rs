@@ -10,7 +10,7 @@ use std::iter;
 use crate::codec::json_numbers::{self, Decimal};
 use crate::codec::json_places::{self, Content, Place, Record, Shape, Union};
 use crate::codec::strict_json::{self, Document, Token};
-use crate::codec::{Fault, Reason, SchemaError};
+use crate::codec::{Fault, Reason, SchemaError, Unescaped};
 use crate::schema::{Limits, Schema};
 use crate::value::Value;
 
@@ -42,8 +42,9 @@ impl Reader {
     }
 
     /// Return the record that the bytes are, and how many of its values are absent fields, which have no byte.
-    pub(super) fn read<'a>(&'a self, data: &'a [u8]) -> Result<(Value<'a>, u64), Fault<'a>> {
-        let document = strict_json::parse(data, &self.limits).map_err(|reason| Fault { reason, path: "" })?;
+    pub(super) fn read<'a>(&'a self, data: &'a [u8], unescaped: &'a Unescaped) -> Result<(Value<'a>, u64), Fault<'a>> {
+        let document =
+            strict_json::parse(data, &self.limits, unescaped).map_err(|reason| Fault { reason, path: "" })?;
         let sorted_keys = HashMap::new();
         let mut reading = Reading { types: &self.types, document, left: self.effort, absent: 0, sorted_keys };
         let value = reading.value(&self.root, 0, 0)?;
@@ -80,10 +81,12 @@ impl<'a> Reading<'a> {
             {
                 Value::Number(Cow::Borrowed(number))
             }
-            (Content::Text, Token::Text(_) | Token::Unescaped { .. }) => Value::Text(self.document.text_of_data(at)),
+            (Content::Text, Token::Text(_) | Token::Unescaped { .. }) => {
+                Value::Text(Cow::Borrowed(self.document.text(at)))
+            }
             (Content::Enum(symbols), Token::Text(_) | Token::Unescaped { .. }) => {
                 symbols.index_of(self.document.text(at)).ok_or(mismatch(path))?;
-                Value::Text(self.document.text_of_data(at))
+                Value::Text(Cow::Borrowed(self.document.text(at)))
             }
             (Content::Record(record), Token::Object { count, .. }) => self.record(record, path, at, count, nesting)?,
             (Content::Array(items), Token::Array { count, .. }) => {
@@ -101,7 +104,7 @@ impl<'a> Reading<'a> {
                 let mut entries = Vec::with_capacity(count);
                 let mut at = at + 1;
                 for _ in 0..count {
-                    let key = self.document.text_of_data(at);
+                    let key = Cow::Borrowed(self.document.text(at));
                     entries.push((key, self.value(items, at + 1, nesting + 1)?));
                     at = self.document.behind(at + 1);
                 }

@@ -3,11 +3,10 @@
 //! The grammar and the order in which faults are met are those of `tokenweir.core.strictjson`, that is of the C scanner
 //! of `CPython` with hooks for numbers, constants and objects.
 
-use std::borrow::Cow;
 use std::str;
 
 use crate::codec::json_text::plain_length;
-use crate::codec::{Reason, json_numbers, json_size};
+use crate::codec::{Reason, Unescaped, json_numbers, json_size};
 use crate::schema::Limits;
 
 /// An object of more entries than this has its keys sorted to find two that are equal.
@@ -42,7 +41,7 @@ pub(super) enum Token<'a> {
 #[derive(Debug)]
 pub(super) struct Document<'a> {
     pub(super) tokens: Vec<Token<'a>>,
-    unescaped: String,
+    unescaped: &'a str,
 }
 
 impl<'a> Document<'a> {
@@ -55,25 +54,17 @@ impl<'a> Document<'a> {
     }
 
     /// Return the text at a place.
-    pub(super) fn text(&self, at: usize) -> &str {
+    pub(super) fn text(&self, at: usize) -> &'a str {
         match self.tokens[at] {
             Token::Text(text) => text,
             Token::Unescaped { start, end } => &self.unescaped[start..end],
             _ => "",
         }
     }
-
-    /// Return the text at a place, borrowed from the bytes of the document if it stands there as it is.
-    pub(super) fn text_of_data(&self, at: usize) -> Cow<'a, str> {
-        match self.tokens[at] {
-            Token::Text(text) => Cow::Borrowed(text),
-            _ => Cow::Owned(self.text(at).to_owned()),
-        }
-    }
 }
 
 /// Return the one JSON value that the bytes are.
-pub(super) fn parse<'a>(data: &'a [u8], limits: &Limits) -> Result<Document<'a>, Reason> {
+pub(super) fn parse<'a>(data: &'a [u8], limits: &Limits, unescaped: &'a Unescaped) -> Result<Document<'a>, Reason> {
     json_size::check(data, limits)?;
     let text = str::from_utf8(data).map_err(|_| Reason::InvalidUtf8)?;
     let mut scanner = Scanner {
@@ -94,7 +85,8 @@ pub(super) fn parse<'a>(data: &'a [u8], limits: &Limits) -> Result<Document<'a>,
     if scanner.lone_surrogate {
         return Err(Reason::InvalidUtf8);
     }
-    let unescaped = String::from_utf8(scanner.unescaped).map_err(|_| Reason::InvalidUtf8)?;
+    let texts = str::from_utf8(&scanner.unescaped).map_err(|_| Reason::InvalidUtf8)?;
+    let unescaped = unescaped.alloc_str(texts);
     Ok(Document { tokens: scanner.tokens, unescaped })
 }
 

@@ -46,7 +46,8 @@ fn avro(root: &Json) -> Schema {
 /// Return what reading and writing gives, or the reason and the path.
 fn again(schema: &Schema, limits: Limits, data: &[u8]) -> Result<Vec<u8>, (&'static str, String)> {
     let (reader, writer) = (Reader::new(schema, limits).unwrap(), Writer::new(schema).unwrap());
-    let (value, _) = reader.read(data).map_err(|rejection| (rejection.reason, rejection.path))?;
+    let unescaped = Unescaped::new();
+    let (value, _) = reader.read(data, &unescaped).map_err(|rejection| (rejection.reason, rejection.path))?;
     let mut out = Vec::new();
     writer.write(&value, &mut out).unwrap();
     Ok(out)
@@ -139,7 +140,7 @@ fn recursive_avro_data_is_as_deep_as_the_limit() {
         assert_eq!(again(&tree, LIMITS, &data(depth)), refused("too_deep", "t"));
     }
     let few = Limits { elements: 7, ..LIMITS };
-    assert_eq!(Reader::new(&tree, few).unwrap().read(&data(3)).map(|(_, elements)| elements), Ok(6));
+    assert_eq!(Reader::new(&tree, few).unwrap().read(&data(3), &Unescaped::new()).map(|(_, elements)| elements), Ok(6));
     assert_eq!(again(&tree, few, &data(4)), refused("too_many_elements", "t"));
 }
 
@@ -158,7 +159,7 @@ fn endless_types_are_refused_or_end() {
     assert!(Writer::new(&avro(&itself)).is_err());
     assert!(Writer::new(&schema("json", &itself)).is_err());
     let endless = Reader::new(&schema("json", &itself), LIMITS).unwrap();
-    assert_eq!(endless.read(b"1").err().map(|rejection| rejection.reason), Some("too_deep"));
+    assert_eq!(endless.read(b"1", &Unescaped::new()).err().map(|rejection| rejection.reason), Some("too_deep"));
 }
 
 /// The schema of a record with everything that JSON has.
@@ -326,7 +327,7 @@ fn absent_fields_are_counted_since_no_byte_is_there_for_them() {
         .collect();
     let rows = schema("json", &json!({"kind": "array", "items": {"kind": "record", "fields": fields}}));
     let reader = Reader::new(&rows, LIMITS).unwrap();
-    let absent = |data: &str| reader.read(data.as_bytes()).map(|(_, absent)| absent);
+    let absent = |data: &str| reader.read(data.as_bytes(), &Unescaped::new()).map(|(_, absent)| absent);
     assert_eq!(absent(r#"[{}, {"f3": "", "other": 1}, {"f3": ""}]"#), Ok(2_000 + 1_998 + 1_999));
     assert_eq!(absent("[]"), Ok(0));
 }

@@ -8,6 +8,7 @@ use super::decide::{Decided, decide};
 use super::facts::Facts;
 use super::finish::Finish;
 use super::{Host, Outcome, Raw};
+use crate::codec::Unescaped;
 use crate::consent::SubjectConsent;
 use crate::program::{Centres, Collecting};
 use crate::schema::Rejection;
@@ -55,7 +56,8 @@ impl Engine {
         now_ms: i64,
         host: &mut H,
     ) -> Result<Vec<Vec<Outcome>>, H::Error> {
-        let values = read_slice(records);
+        let unescaped = Unescaped::new();
+        let values = read_slice(records, &unescaped);
         let mut foreign = ForeignIds::default();
         let facts = all_facts(records, &values, &mut foreign, host)?;
         let consents = ask_for_consent(records, &facts, host)?;
@@ -125,14 +127,14 @@ impl Engine {
 type ReadValue<'r> = Result<Option<Value<'r>>, Rejection>;
 
 /// Decode the first records, at least one and as many as may be decoded at a time.
-fn read_slice<'r>(records: &'r [Raw<'r>]) -> Vec<ReadValue<'r>> {
+fn read_slice<'r>(records: &'r [Raw<'r>], unescaped: &'r Unescaped) -> Vec<ReadValue<'r>> {
     let mut values = Vec::with_capacity(records.len().min(SLICE_RECORDS));
     let mut size = 0_u64;
     let begun = Instant::now();
     for raw in records.iter().take(SLICE_RECORDS) {
         values.push(match raw.value {
             None => Ok(None),
-            Some(bytes) => raw.plan.reader.read(bytes).map(|(value, elements)| {
+            Some(bytes) => raw.plan.reader.read(bytes, unescaped).map(|(value, elements)| {
                 let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 size = size.saturating_add(bytes).saturating_add(elements.saturating_mul(ELEMENT_BYTES));
                 Some(value)
