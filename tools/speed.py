@@ -33,6 +33,11 @@ def kept(name: str) -> dict[str, Any]:
     return dict(json.loads((RESULTS / f"{name}.json").read_text("utf-8")))
 
 
+def is_kept(name: str) -> bool:
+    """Return whether a benchmark has been kept."""
+    return (RESULTS / f"{name}.json").is_file()
+
+
 def number(value: float) -> str:
     """Return a number with three digits or more, with thousands separated."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -122,7 +127,7 @@ def consent(result: dict[str, Any]) -> str:
         columns,
         (
             [
-                name,
+                f"{size}, {engine}",
                 number(row["store_bytes"]),
                 number(row["store_bytes_per_subject"]),
                 number(row["restored_subjects_per_second"]),
@@ -130,7 +135,8 @@ def consent(result: dict[str, Any]) -> str:
                 spread(row["lookup_us_unknown"], 1),
                 number(row["reader_mebibytes"]["RssAnon"]),
             ]
-            for name, row in result.items()
+            for size, engines in result.items()
+            for engine, row in engines.items()
         ),
     )
 
@@ -158,6 +164,8 @@ def page() -> str:
         "round, and are what to compare. The docstrings in `benchmarks` say what is measured and how.\n"
     )
     for name, (title, rows) in parts.items():
+        if not is_kept(name):
+            continue  # Nobody has measured it since it changed.
         found = kept(name)
         text += f"\n## {title}\n\n{rows(found['result'])}\n{setting(found)}\n"
     return text
