@@ -102,6 +102,7 @@ def _memory(gateway: LoggedGateway) -> int:
     kilobytes = 0
     for pid in {gateway.process.pid, *kinds}:
         status = Path(f"/proc/{pid}/status")
-        if status.exists():
-            kilobytes += int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1])  # type: ignore[index]
+        # A worker that was killed has none, or one without memory.
+        found = re.search(r"VmRSS:\s+(\d+)", status.read_text()) if status.exists() else None
+        kilobytes += int(found[1]) if found else 0
     return kilobytes * 1024

@@ -297,8 +297,8 @@ def test_a_closed_snapshot_is_refused(stores: dict[str, Path], snapshot: Callabl
         close(found)
         for ask in (
             lambda: engine.process([(bound, record("anna"))], found, NOW_MS),  # noqa: B023  # Asked at once.
-            lambda: native_rows(found, [Subject("customer", "anna")]),  # noqa: B023
-            lambda: found.lookup(Subject("customer", "anna")),  # noqa: B023
+            lambda: native_rows(found, [Subject("customer", "anna")]),  # noqa: B023  # As above.
+            lambda: found.lookup(Subject("customer", "anna")),  # noqa: B023  # As above.
         ):
             with pytest.raises(StoreUnavailableError):
                 ask()

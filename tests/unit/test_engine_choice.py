@@ -57,6 +57,15 @@ def test_a_native_module_that_cannot_be_loaded_is_not_replaced(monkeypatch: pyte
         make_engine(EngineName.NATIVE, loaded.policy, fixed_keyset([]))
 
 
+def test_a_native_module_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it takes and gives may have changed, and records would be blamed for that."""
+    native_module()
+    loaded = load_policy(demodata.text(demodata.POLICY), demodata.POLICY)
+    monkeypatch.setattr(engines, "__version__", "9.9.9")
+    with pytest.raises(RefusedError, match=r"is of version .*, and this is 9\.9\.9: install again"):
+        make_engine(EngineName.NATIVE, loaded.policy, fixed_keyset([]))
+
+
 def test_both_engines_sanitize_to_the_same_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one keyset, from the command line; and with one clock."""
     native_module()

@@ -196,6 +196,11 @@ def test_a_schema_that_breaks_the_planner_is_refused(
     assert {"schema_refused", "exception_raised"} <= {entry.message for entry in caplog.records}
     assert bench.cache.get(5) is found
 
+    # What went wrong may not go wrong again: the schema is not refused for as long as the worker lives.
+    monkeypatch.undo()
+    bench.now += FORGET_SECONDS + 1
+    assert isinstance(bench.ask(5), ReadyPlan)
+
 
 def test_an_incompatible_derived_schema_is_refused(bench: Bench) -> None:
     """The registry has the last word on what consumers can read."""

@@ -87,10 +87,10 @@ def open_environment(engine: str, directory: Path, map_bytes: int, *, reads_only
     """
     # Neither binding is loaded where the other is in use, and one of them may not be there.
     if engine == "native":
-        from tokenweir._native import ConsentEnvironment  # noqa: PLC0415
+        from tokenweir._native import ConsentEnvironment  # noqa: PLC0415 - see above.
 
         return ConsentEnvironment(directory, map_bytes, MAX_READERS, reads_only)
-    from tokenweir.adapters.consentlmdb import LmdbEnvironment  # noqa: PLC0415
+    from tokenweir.adapters.consentlmdb import LmdbEnvironment  # noqa: PLC0415 - see above.
 
     return LmdbEnvironment(directory, map_bytes, MAX_READERS, reads_only=reads_only)
 
@@ -99,7 +99,7 @@ def native_seal(engine: str, id_key: bytes, mac_key: bytes) -> ConsentSeal | Non
     """Return the keys of the store for compiled lookups, None where the binding has none."""
     if engine != "native":
         return None
-    from tokenweir._native import ConsentSeal  # noqa: PLC0415
+    from tokenweir._native import ConsentSeal  # noqa: PLC0415 - the module may be absent.
 
     return ConsentSeal(id_key, mac_key)
 
