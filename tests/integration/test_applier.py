@@ -30,7 +30,8 @@ from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.core.consent import Decision, SourceState, SubjectConsent, Verdict, Word, answer, format_key, to_value
 from tokenweir.core.subjects import Subject, partition_of
 from tokenweir.errors import RefusedError
-from tokenweir.runtime.applier import ApplierSettings, Progress, run_applier
+from tokenweir.runtime.applier import Progress
+from tokenweir.runtime.applierprocess import ApplierSettings, run_applier
 
 pytestmark = pytest.mark.integration
 
@@ -400,7 +401,7 @@ def test_records_that_cannot_be_read_deny(kafka: Broker, tmp_path: Path) -> None
         until(lambda: gateway.listen()[-1].blocked == {0})
         with gateway.reader.snapshot() as snapshot:
             topic_id, offset = snapshot.topic_id, snapshot.position[0] - 1
-        acknowledge(gateway.directory, topic_id, 0, offset)
+        acknowledge(gateway.directory.parent, topic_id, 0, offset)
         until(lambda: gateway.word(CID) is Verdict.ALLOW)
 
         topic.write(ann, value("allow"))

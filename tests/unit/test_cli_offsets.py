@@ -20,7 +20,7 @@ from tokenweir.core.policy.loader import load_policy
 from tokenweir.errors import UsageError
 from tokenweir.runtime.offsets import OffsetState, PartitionOffset
 from tokenweir.runtime.position import ConsentPosition, Source
-from tokenweir.runtime.statelock import is_passing, open_lock, try_lock
+from tokenweir.runtime.statelock import holder, open_lock, try_lock
 
 _POLICY = Path(__file__).parents[2] / "deploy" / "config" / "minimal-policy.yaml"
 _LOADED = load_policy(_POLICY.read_text(), str(_POLICY))
@@ -529,7 +529,7 @@ def test_no_gateway_of_this_machine_starts_meanwhile(
 
     def look(*arguments: Any) -> None:  # noqa: ANN401 - whatever the cluster takes.
         with open_lock(config.parent / "state") as lock:
-            found.append((try_lock(lock, passing=False), is_passing(lock)))
+            found.append((try_lock(lock, passing=False), holder(lock).passing))
         set_committed(*arguments)
 
     set_committed = cluster.set_committed

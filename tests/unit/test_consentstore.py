@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import signal
@@ -228,12 +229,12 @@ class TestBlocked:
         store.close()
         assert look_up(filled, ANN, BOB) == [DENIED, DENIED]
 
-        acknowledge(filled, TOPIC_ID, 1, 40)
+        acknowledge(filled.parent, TOPIC_ID, 1, 40)
         store, _ = opened(filled)
         assert store.blocked == {1}
-        acknowledge(filled, "another topic", 1, 41)
+        acknowledge(filled.parent, "another topic", 1, 41)
         assert store.take_acknowledged() == frozenset()
-        acknowledge(filled, TOPIC_ID, 1, 41)
+        acknowledge(filled.parent, TOPIC_ID, 1, 41)
         assert store.take_acknowledged() == {1}
         store.wipe(NOW_MS)
         store.apply([bad, record(ANN, STATE)], {1: 42})
@@ -254,7 +255,7 @@ class TestBlocked:
         (filled / consentfiles.BLOCKED).unlink()
         store, _ = opened(filled)
         assert consentfiles.told_blocked(filled, TOPIC_ID) == {1: 40}
-        acknowledge(filled, TOPIC_ID, 1, 40)
+        acknowledge(filled.parent, TOPIC_ID, 1, 40)
         store.take_acknowledged()
         assert consentfiles.told_blocked(filled, TOPIC_ID) == {}
         store.apply([bad._replace(offset=41)], {1: 42})
@@ -273,6 +274,23 @@ class TestBlocked:
             store.apply([bad], {1: 41})
         store.close()
 
+    def test_what_was_acknowledged_counts_for_both_engines(self, tmp_path: Path) -> None:
+        """It is the topic that was looked at; what an older version wrote beside one store is read as well."""
+        for store, offset in zip(consentfiles.store_directories(tmp_path), (7, 9), strict=True):
+            store.mkdir()
+            (store / consentfiles.ACKNOWLEDGED).write_text(
+                json.dumps({"topic_id": TOPIC_ID, "offsets": {"0": offset, str(offset): 1}})
+            )
+        assert consentfiles.acknowledged(tmp_path, TOPIC_ID) == {0: 9, 7: 1, 9: 1}
+
+        acknowledge(tmp_path, TOPIC_ID, 0, 11)
+        assert consentfiles.acknowledged(tmp_path, TOPIC_ID)[0] == 11
+        for engine in ENGINES:
+            fresh, _ = opened(store_of(tmp_path, engine))
+            fresh.apply([ConsentRecord(0, 11, b"nobody", b"{}", NOW_MS)], {0: 12})
+            assert fresh.blocked == frozenset()
+            fresh.close()
+
     def test_a_damaged_acknowledgement_acknowledges_nothing(self, filled: Path) -> None:
         """A file that cannot be read lifts no block."""
         for content in (
@@ -283,7 +301,7 @@ class TestBlocked:
             b'{"topic_id": "%s", "offsets": [1]}' % TOPIC_ID.encode(),
         ):
             (filled / consentfiles.ACKNOWLEDGED).write_bytes(content)
-            assert consentfiles.acknowledged(filled, TOPIC_ID) == {}
+            assert consentfiles.acknowledged(filled.parent, TOPIC_ID) == {}
 
 
 class TestOpening:

@@ -157,7 +157,7 @@ def test_get_counts_what_was_acknowledged(directory: Path, store: Path, records:
     """A key that cannot be read denies everybody, and no longer once the gateway of this machine accepted it."""
     records += [_Message(_RIGHT, 0, _ANN), _Message(3, 5, _CANARY)]
     denied, said = _answer(directory), _run(directory, "get", _ANN.decode())[1]
-    acknowledge(store, _TOPIC_ID, 3, 5)
+    acknowledge(store.parent, _TOPIC_ID, 3, 5)
     allowed, nothing = _answer(directory), _run(directory, "get", _ANN.decode())[1]
 
     assert (_email(denied), _email(allowed)) == ("deny", "allow")
@@ -192,7 +192,7 @@ def test_preview_counts_what_was_acknowledged(directory: Path, store: Path, reco
         return preview.blocks.offsets
 
     before = blocked()
-    acknowledge(store, _TOPIC_ID, 3, 5)
+    acknowledge(store.parent, _TOPIC_ID, 3, 5)
     assert (before, blocked()) == ({3: 5}, {})
 
 
@@ -216,7 +216,7 @@ def test_status_says_what_the_gateway_has_met(
     tell_blocked(store, _TOPIC_ID, {3: 5})
     denied = _run(directory, "status")[1]
     document = json.loads(_run(directory, "status", "--format", "json")[0])
-    acknowledge(store, _TOPIC_ID, 3, 5)
+    acknowledge(store.parent, _TOPIC_ID, 3, 5)
     accepted = _run(directory, "status")[1]
     tell_blocked(store, "another topic", {})
     unknown = _run(directory, "status")[1]

@@ -77,6 +77,11 @@ def store_directory(state_directory: Path, engine: str) -> Path:
     return state_directory / _DIRECTORY_NAMES[engine]
 
 
+def store_directories(state_directory: Path) -> tuple[Path, ...]:
+    """Return where stores lie in a state directory, whichever engine keeps them."""
+    return tuple(state_directory / name for name in _DIRECTORY_NAMES.values())
+
+
 def open_environment(engine: str, directory: Path, map_bytes: int, *, reads_only: bool) -> Environment:
     """Open the environment in a directory by the binding of an engine, ``native`` or ``reference``.
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tokenweir.adapters.consentbinding import StoreCorruptError
+from tokenweir.adapters.consentbinding import StoreCorruptError, store_directories
 from tokenweir.core.consent import SubjectConsent, decode
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import DecodeError, RefusedError
@@ -248,20 +248,28 @@ def corruption_reported(directory: Path) -> bool:
         return False
 
 
-def acknowledge(directory: Path, topic_id: str, partition: int, offset: int) -> None:
+def acknowledge(state_directory: Path, topic_id: str, partition: int, offset: int) -> None:
     """Accept the unreadable keys of a consent partition up to and including an offset, whatever they meant.
 
-    The applier takes this over within a second, and it outlives rebuilds of the store.
+    The applier takes this over within a second, and it outlives rebuilds of the store and a change of the engine.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    accepted = acknowledged(directory, topic_id)
+    state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    accepted = acknowledged(state_directory, topic_id)
     accepted[partition] = max(offset, accepted.get(partition, -1))
-    _write_offsets(directory / ACKNOWLEDGED, topic_id, accepted)
+    _write_offsets(state_directory / ACKNOWLEDGED, topic_id, accepted)
 
 
-def acknowledged(directory: Path, topic_id: str) -> dict[int, int]:
-    """Return by partition the last offset that was acknowledged; anything unreadable acknowledges nothing."""
-    return _read_offsets(directory / ACKNOWLEDGED, topic_id) or {}
+def acknowledged(state_directory: Path, topic_id: str) -> dict[int, int]:
+    """Return by partition the last offset that was acknowledged; anything unreadable acknowledges nothing.
+
+    It is the topic that is acknowledged and no store, so that the file lies above the stores of both engines. What an
+    older version wrote beside one of them counts too.
+    """
+    accepted: dict[int, int] = {}
+    for directory in (state_directory, *store_directories(state_directory)):
+        for partition, offset in (_read_offsets(directory / ACKNOWLEDGED, topic_id) or {}).items():
+            accepted[partition] = max(offset, accepted.get(partition, -1))
+    return accepted
 
 
 def tell_blocked(directory: Path, topic_id: str, offsets: Mapping[int, int]) -> None:

@@ -24,6 +24,7 @@ from tokenweir.adapters.consentbinding import (
     StoreUnavailableError,
     all_entries,
     open_environment,
+    store_directories,
     store_directory,
 )
 from tokenweir.adapters.consentfiles import (
@@ -53,6 +54,7 @@ __all__ = [
     "StoreUnavailableError",
     "acknowledge",
     "boot_id",
+    "store_directories",
     "store_directory",
 ]
 
@@ -97,7 +99,8 @@ class ConsentStoreWriter:
         """Prepare; nothing is opened yet.
 
         Args:
-            directory: The store's own directory, made if it is missing.
+            directory: The store's own directory in the state directory, made if it is missing. What was acknowledged
+                lies beside it.
             id_key: At least 32 bytes, for the names of entries.
             mac_key: At least 32 bytes, for their MACs.
             boot_id: See :func:`boot_id`.
@@ -173,7 +176,7 @@ class ConsentStoreWriter:
         if not 1 <= partitions <= MAX_PARTITIONS:
             raise RefusedError(f"the consent topic must have 1 to {MAX_PARTITIONS} partitions, it has {partitions}")
         self.claim()
-        self._acknowledged = files.acknowledged(self._directory, topic_id)
+        self._acknowledged = files.acknowledged(self._directory.parent, topic_id)
         reason, opens = self._judge_files()
         # This has to be on the disk before the first page is written.
         Mark(self._boot_id, clean=False, opens=opens + 1).write(self._directory, self._seal)
@@ -219,7 +222,7 @@ class ConsentStoreWriter:
 
     def take_acknowledged(self) -> frozenset[int]:
         """Look for new acknowledgements; return the partitions that are no longer blocked."""
-        self._acknowledged = files.acknowledged(self._directory, self._meta.topic_id)
+        self._acknowledged = files.acknowledged(self._directory.parent, self._meta.topic_id)
         blocked = {
             partition: offset
             for partition, offset in self._meta.blocked.items()

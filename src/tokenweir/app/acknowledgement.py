@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from tokenweir.adapters.admin import Admin
-from tokenweir.adapters.consentstore import acknowledge
+from tokenweir.adapters.consentstore import acknowledge, store_directories
 from tokenweir.adapters.topicreader import read_until
 from tokenweir.config import Config
 from tokenweir.core.consent import ConsentKeyError, parse_key
 from tokenweir.errors import RefusedError, UsageError
-from tokenweir.runtime.gateway import store_of
 
 _CLIENT_ID: Final = "tokenweir-consent-tool"
 _SHOW_EVERY: Final = 10_000
@@ -76,8 +75,8 @@ def accept(config: Config, found: Acknowledgement) -> None:
     Raises:
         RefusedError: No gateway has run with this state directory, or the directory cannot be written to.
     """
-    directory = store_of(config)
-    if not directory.is_dir():
+    directory = config.state.directory
+    if not any(store.is_dir() for store in store_directories(directory)):
         raise RefusedError(
             f"{directory}: no gateway has run with this state directory. Every instance keeps its own copy of consent: "
             "acknowledge where the gateway runs, once for each instance"

@@ -10,23 +10,18 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from tokenweir.adapters.admin import Admin, TopicDescription
-from tokenweir.adapters.consentstore import (
-    ConsentStoreWriter,
-    OpenReason,
-    StoreCorruptError,
-    store_directory,
-)
-from tokenweir.adapters.freshness import FILE_NAME, FreshnessWriter
+from tokenweir.adapters.consentstore import ConsentStoreWriter, OpenReason, StoreCorruptError
+from tokenweir.adapters.freshness import FreshnessWriter
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.topicreader import TopicBatch, TopicReader
 from tokenweir.core.consent import Applied, ConsentRecord
 from tokenweir.core.librdkafka import PropertyValue
 from tokenweir.errors import RefusedError
+from tokenweir.runtime.consentends import ConsentEnds, Observation, RebuildError, require_same
 from tokenweir.runtime.proofs import FreshnessProofs
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import log
@@ -40,7 +35,7 @@ BATCH_SECONDS: Final = 0.05
 #: How often the topic's end is asked for.
 PROOF_SECONDS: Final = 1.0
 
-_CLIENT_ID: Final = "tokenweir.applier"
+CLIENT_ID: Final = "tokenweir.applier"
 _ANSWER_SECONDS: Final = 3.0
 _LOOK_NS: Final = 1_000_000_000
 _CARE_NS: Final = 10 * _LOOK_NS
@@ -85,54 +80,12 @@ class Progress:
     applied: Applied
 
 
-@dataclass(frozen=True, slots=True)
-class ApplierSettings:
-    """What a spawned applier process needs to know.
-
-    ``boot_id`` comes from :func:`tokenweir.adapters.consentstore.boot_id`, asked once for all processes.
-    """
-
-    properties: Mapping[str, PropertyValue]
-    topic: str
-    state_directory: Path
-    id_key: bytes = field(repr=False)
-    mac_key: bytes = field(repr=False)
-    boot_id: str
-    purposes: frozenset[str] | None = None
-    client_id: str = _CLIENT_ID
-    engine: str = "reference"
-
-
-@dataclass(frozen=True, slots=True)
-class _Observation:
-    """One look at the topic: where it ended at some time after ``started_ns``."""
-
-    started_ns: int
-    position_before: tuple[int, ...]
-    high: Mapping[int, int]
-    stable: Mapping[int, int]
-    topic: TopicDescription
-
-
-class _RebuildError(Exception):
-    """The store no longer follows from the topic.
-
-    Attributes:
-        reason: Why, as one word for the log: ``records_gone`` before they were applied, ``topic_ends_early`` before
-            what was applied, or ``too_old`` because the topic was out of reach and a tombstone may have been missed.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _nobody(_progress: Progress) -> None:
-    pass
+def nobody(_progress: Progress) -> None:
+    """Report to nobody."""
 
 
 class ConsentApplier:
@@ -145,8 +98,8 @@ class ConsentApplier:
         store: ConsentStoreWriter,
         freshness: FreshnessWriter,
         *,
-        on_progress: Callable[[Progress], None] = _nobody,
-        client_id: str = _CLIENT_ID,
+        on_progress: Callable[[Progress], None] = nobody,
+        client_id: str = CLIENT_ID,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         wall_ms: Callable[[], int] = _wall_ms,
     ) -> None:
@@ -170,7 +123,7 @@ class ConsentApplier:
         self._client_id = client_id
         self._monotonic_ns = monotonic_ns
         self._wall_ms = wall_ms
-        self._admin = Admin(self._properties, client_id, _ANSWER_SECONDS)
+        self._ends = ConsentEnds(Admin(self._properties, client_id, _ANSWER_SECONDS), topic)
         self._asker = ThreadPoolExecutor(1, thread_name_prefix="consent-proof")
         self._applied = Applied()
         self._described: TopicDescription | None = None
@@ -202,9 +155,9 @@ class ConsentApplier:
             while not stop.is_set():
                 try:
                     self._follow(stop)
-                except (_RebuildError, StoreCorruptError) as why:
+                except (RebuildError, StoreCorruptError) as why:
                     self._freshness.withdraw()
-                    cause = why.reason if isinstance(why, _RebuildError) else OpenReason.CORRUPT.value
+                    cause = why.reason if isinstance(why, RebuildError) else OpenReason.CORRUPT.value
                     log(Event.CONSENT_STORE_REBUILT, topic=self._topic, reason=cause)
                     self._store.wipe(self._wall_ms())
                     self._begin()
@@ -219,8 +172,7 @@ class ConsentApplier:
         """Return the topic as it is, once the cluster answers; None if it is time to stop before that."""
         while not stop.is_set():
             try:
-                self._described = self._admin.describe_topic(self._topic)
-                self._max_age_ms = self._maximum_age_ms()
+                self._described, self._max_age_ms = self._ends.describe()
             except KafkaFault as fault:
                 if not fault.retriable:
                     raise RefusedError(f"the consent topic {self._topic} cannot be used: {fault}") from fault
@@ -230,16 +182,6 @@ class ConsentApplier:
             else:
                 return self._described
         return None
-
-    def _maximum_age_ms(self) -> int:
-        try:
-            return int(self._admin.topic_config(self._topic)["delete.retention.ms"]) // 2
-        except KafkaFault as fault:
-            if fault.retriable:
-                raise
-            # Without the permission to ask, no age is known to be safe.
-            log(Event.CONSENT_AGE_UNKNOWN, topic=self._topic, code=fault.code)
-            return 0
 
     def _begin(self) -> None:
         self._forget()
@@ -251,7 +193,7 @@ class ConsentApplier:
         self._restored = False
         self._targets: Mapping[int, int] = {}
         self._proofs = FreshnessProofs(len(self._store.position))
-        self._asked: Future[_Observation] | None = None
+        self._asked: Future[Observation] | None = None
         self._next_ask_ns = self._next_look_ns = self._next_care_ns = 0
         self._settles_at_ns: int | None = None
 
@@ -274,30 +216,22 @@ class ConsentApplier:
 
     def _first_offsets(self, stop: Stop) -> dict[int, int] | None:
         """Return where to begin to read; the high watermarks of this moment are what has to be restored."""
-        partitions = range(len(self._store.position))
         while not stop.is_set():
             try:
-                low = self._admin.low_watermarks(self._topic, partitions)
-                high = self._admin.high_watermarks(self._topic, partitions)
+                starts, self._targets = self._ends.starts(self._store.position)
             except KafkaFault as fault:
                 if not fault.retriable:
                     raise
                 self._log_fault(fault, "find_offsets")
                 self._report()
                 stop.wait(PROOF_SECONDS)
-                continue
-            for partition, position in enumerate(self._store.position):
-                if position and position < low[partition]:
-                    raise _RebuildError("records_gone")
-                if position > high[partition]:
-                    raise _RebuildError("topic_ends_early")
-            self._targets = high
-            return {partition: max(position, low[partition]) for partition, position in enumerate(self._store.position)}
+            else:
+                return starts
         return None
 
     def _apply(self, batch: TopicBatch) -> None:
         if batch.offsets_gone:
-            raise _RebuildError("records_gone")
+            raise RebuildError("records_gone")
         for fault in batch.faults:
             if fault.fatal:
                 raise fault
@@ -353,7 +287,7 @@ class ConsentApplier:
         now_ns = self._monotonic_ns()
         if self._asked is None and now_ns >= self._next_ask_ns:
             self._next_ask_ns = now_ns + int(PROOF_SECONDS * 1e9)
-            self._asked = self._asker.submit(self._observe)
+            self._asked = self._asker.submit(self._ends.observe, now_ns, self._store.position)
         if self._asked is None or not self._asked.done():
             return
         answer, self._asked = self._asked, None
@@ -363,41 +297,9 @@ class ConsentApplier:
             # No answer is no proof; the age grows.
             self._log_fault(fault, "find_end")
         else:
-            self._check(seen)
+            require_same(self._described, seen)
             self._proofs.hear(seen.started_ns, seen.high, seen.stable)
         self._report()
-
-    def _observe(self) -> _Observation:
-        """Look at the topic; in a thread of its own, so that a slow broker delays no decision."""
-        position = self._store.position
-        partitions = range(len(position))
-        started_ns = self._monotonic_ns()
-        high = self._admin.high_watermarks(self._topic, partitions)
-        stable = self._admin.high_watermarks(self._topic, partitions, "read_committed")
-        # After the offsets: if it is still the same topic now, they were that topic's.
-        described = self._admin.describe_topic(self._topic)
-        return _Observation(started_ns, position, high, stable, described)
-
-    def _check(self, seen: _Observation) -> None:
-        known = self._described
-        if known is None or seen.topic.topic_id != known.topic_id:
-            self._freshness.withdraw()
-            raise RefusedError(
-                f"the consent topic {self._topic} was replaced while the gateway was running: whatever is not on the "
-                "new one would count as never decided. Write every decision to it again (tokenweir consent import), "
-                "accept it for each stream (tokenweir offsets set STREAM --all --to committed, which moves no offset), "
-                "then start again"
-            )
-        if seen.topic.partitions != known.partitions:
-            self._freshness.withdraw()
-            raise RefusedError(
-                f"the consent topic {self._topic} had its number of partitions changed from {known.partitions} to "
-                f"{seen.topic.partitions} while the gateway was running, so that subjects would be looked for in other "
-                "partitions than those that they were written to: create a new topic with so many partitions, write "
-                "every decision to it (tokenweir consent import), and name it in consent.topic"
-            )
-        if any(position > seen.high[partition] for partition, position in enumerate(seen.position_before)):
-            raise _RebuildError("topic_ends_early")
 
     def _prove(self) -> None:
         """Publish what the answers so far prove at the present position."""
@@ -438,7 +340,7 @@ class ConsentApplier:
         if self._store.corruption_reported():
             raise StoreCorruptError("a reader found an entry damaged")
         if self._restored and not self._young_enough():
-            raise _RebuildError("too_old")
+            raise RebuildError("too_old")
         blocked_at = self._store.blocked_at
         if blocked_at:
             for partition in sorted(self._store.take_acknowledged()):
@@ -463,35 +365,6 @@ class ConsentApplier:
         self._on_progress(
             Progress(store.position, stale, self._restored, store.generation, store.blocked, self._applied)
         )
-
-
-def run_applier(settings: ApplierSettings, stop: Stop, on_progress: Callable[[Progress], None] = _nobody) -> None:
-    """Run the applier of a gateway until ``stop`` is set; the body of its process. Raises as :class:`ConsentApplier`.
-
-    The store and the freshness file ``consent.fresh`` lie in the state directory.
-    """
-    store = ConsentStoreWriter(
-        store_directory(settings.state_directory, settings.engine),
-        settings.id_key,
-        settings.mac_key,
-        settings.boot_id,
-        purposes=settings.purposes,
-        engine=settings.engine,
-    )
-    # Before the freshness of another gateway's applier is overwritten.
-    store.claim()
-    freshness = FreshnessWriter(settings.state_directory / FILE_NAME, settings.boot_id)
-    try:
-        ConsentApplier(
-            settings.properties,
-            settings.topic,
-            store,
-            freshness,
-            on_progress=on_progress,
-            client_id=settings.client_id,
-        ).run(stop)
-    finally:
-        freshness.close()
 
 
 def _bytes(part: str | bytes | None) -> bytes | None:

@@ -46,7 +46,7 @@ def blocks_of(config: Config, topic_id: str, seen: Mapping[int, int]) -> Blocks:
     try:
         if not directory.is_dir():
             return Blocks(seen)
-        accepted = acknowledged(directory, topic_id)
+        accepted = acknowledged(config.state.directory, topic_id)
         told = told_blocked(directory, topic_id)
     except OSError:
         return Blocks(seen)

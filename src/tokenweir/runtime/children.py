@@ -40,7 +40,8 @@ from tokenweir.core.timestamps import parse_date_time
 from tokenweir.errors import PreflightError, RefusedError, RegistryError, SchemaError, TokenweirError
 from tokenweir.runtime import preflight
 from tokenweir.runtime.advice import warnings
-from tokenweir.runtime.applier import ApplierSettings, Progress, run_applier
+from tokenweir.runtime.applier import Progress
+from tokenweir.runtime.applierprocess import ApplierSettings, run_applier
 from tokenweir.runtime.assignment import Assignment, AssignmentSettings
 from tokenweir.runtime.batch import Delivery, Intake
 from tokenweir.runtime.clock import SystemClock

@@ -15,6 +15,7 @@ from typing import IO, Final
 from tokenweir.adapters.consentstore import boot_id
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.config.models import LoggingSection
+from tokenweir.errors import RefusedError
 from tokenweir.runtime.casualties import Casualties, Verdict
 from tokenweir.runtime.children import ChildSpec
 from tokenweir.runtime.endings import ExitCode
@@ -22,7 +23,7 @@ from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.replaychild import SLOT, ReplayOrder, suspects_name
 from tokenweir.runtime.replayledger import Account, chosen
 from tokenweir.runtime.replayletters import Counts
-from tokenweir.runtime.statelock import is_passing, open_lock, try_lock
+from tokenweir.runtime.statelock import holder, open_lock, try_lock
 from tokenweir.runtime.status import Sign
 from tokenweir.runtime.tendedprocess import TendedProcess
 from tokenweir.telemetry.events import Event
@@ -92,7 +93,7 @@ class Replay:
         """Replay until it is done or told to stop.
 
         Raises:
-            RefusedError: if the state directory cannot be used.
+            RefusedError: if the state directory cannot be used, or a gateway of another engine has it.
         """
         consent = _Consent(self._gateway)
         try:
@@ -165,6 +166,7 @@ class _Consent:
 
     def __init__(self, gateway: Gateway) -> None:
         self._directory = gateway.config.state.directory
+        self._engine = gateway.engine
         self._max_staleness_seconds = gateway.config.consent.max_staleness_seconds
         self._freshness = Freshness(self._directory / FILE_NAME, boot_id())
         self._applier = TendedProcess(ChildSpec(gateway, "applier"))
@@ -179,20 +181,29 @@ class _Consent:
         gateway would be refused.
 
         Raises:
-            RefusedError: if the state directory cannot be used.
+            RefusedError: if the state directory cannot be used, or a gateway of another engine has it.
         """
         self._lock = open_lock(self._directory)
         self._take(self._lock)
+        if not self._is_ours:
+            self._refuse_other_engine(self._lock)
 
     def tend(self) -> End | None:
-        """Keep the applier alive; return how the replay must end if there is no consent to be had."""
+        """Keep the applier alive; return how the replay must end if there is no consent to be had.
+
+        Raises:
+            RefusedError: if a gateway of another engine has the state directory by now.
+        """
         if self._is_ours:
             self._applier.tend()
             refused = self._applier.poll() == ExitCode.REFUSED
             return End.REFUSED if refused else End.FAILED if self._applier.failed else None
-        if self._lock is not None and is_passing(self._lock):
-            # It is another replay, or 'offsets set', that has the lock, and it ends some time.
-            self._take(self._lock)
+        if self._lock is not None:
+            if holder(self._lock).passing:
+                # It is another replay, or 'offsets set', that has the lock, and it ends some time.
+                self._take(self._lock)
+            else:
+                self._refuse_other_engine(self._lock)
         now = time.monotonic()
         if self._freshness.staleness_seconds(time.monotonic_ns()) <= self._max_staleness_seconds:
             self._fresh_at_seconds = now
@@ -208,3 +219,16 @@ class _Consent:
         if try_lock(lock, passing=True):
             self._is_ours = True
             self._applier.start()
+
+    def _refuse_other_engine(self, lock: IO[str]) -> None:
+        """Refuse to wait for a store that nobody fills: each engine has its own, and a gateway keeps only one.
+
+        The freshness file is the same for both, so that the replay would take that gateway's consent for its own.
+        """
+        who = holder(lock)
+        if who.engine and not who.passing and who.engine != self._engine:
+            raise RefusedError(
+                f"{self._directory}: the gateway that uses this state directory ({who.words}) keeps consent for the "
+                f"{who.engine} engine, and this replay has the {self._engine} engine: set gateway.engine to "
+                f"{who.engine} (TOKENWEIR__GATEWAY__ENGINE={who.engine}), or stop the gateway"
+            )

@@ -26,7 +26,7 @@ from tokenweir.runtime.casualties import Casualties, Verdict
 from tokenweir.runtime.children import ChildSpec
 from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.gateway import Gateway
-from tokenweir.runtime.statelock import open_lock, try_lock
+from tokenweir.runtime.statelock import holder, open_lock, try_lock
 from tokenweir.runtime.status import ChildState, Phase, Sign, read_sign
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.collector import metrics_registry
@@ -91,8 +91,11 @@ class Supervisor:
         """
         state = self._gateway.config.state.directory
         with open_lock(state) as lock:
-            if not try_lock(lock, passing=False):
-                raise RefusedError(f"{state}: another gateway, a replay or 'offsets set' uses this state directory")
+            if not try_lock(lock, passing=False, engine=self._gateway.engine):
+                raise RefusedError(
+                    f"{state}: another gateway, a replay or 'offsets set' uses this state directory "
+                    f"({holder(lock).words})"
+                )
             return self._run()
 
     def _run(self) -> int:
