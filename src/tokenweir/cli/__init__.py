@@ -25,6 +25,7 @@ _MODULES: Final = (
     "preview",
     "run",
     "consent",
+    "erase",
     "offsets",
     "replay",
     "version",
