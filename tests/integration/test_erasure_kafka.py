@@ -179,6 +179,14 @@ def test_reading_everything_again_does_not_bring_the_person_back(scene: _Scene) 
         assert len(late) > 20
         assert scene.tokens[audience] not in late
     assert len(scene.keys("crm")) > len(before["crm"])
+    since = ("--since", "2026-01-01T00:00:00Z", "--format", "json")
+    leak = json.loads(world.cli("report", "breach", *since).stdout)
+    assert {each["audience"]: (each["subjects"], each["erased_since"]) for each in leak["outputs"]} == {
+        "crm": (2, 1),
+        "ads": (2, 1),
+    }
+    assert [bool(each["ended_at"]) for each in leak["policies"]] == [False]
+    assert {"customer_id", "email"} <= {row["path"] for row in leak["outputs"][0]["fields"]}
     scene.gateway.stop()
     for topic in (f"{world.source}.crm", f"{world.source}.ads", f"{world.source}.crm.erasures"):
         assert not leaked([_canary()], _segments(scene.broker, topic))

@@ -56,7 +56,12 @@ class Addressee:
     @property
     def signal_topic(self) -> str:
         """Where its readers are told."""
-        return f"{self.topic}{_SUFFIX}"
+        return signal_topic(self.topic)
+
+
+def signal_topic(output_topic: str) -> str:
+    """Return where the readers of an output are told of erasures."""
+    return f"{output_topic}{_SUFFIX}"
 
 
 def addressees(policy: Policy, keyset: Keyset, subject: Subject) -> list[Addressee]:

@@ -28,6 +28,7 @@ _MODULES: Final = (
     "erase",
     "offsets",
     "replay",
+    "report",
     "version",
 )
 
