@@ -33,7 +33,9 @@ def preview(
     *,
     config: ConfigOption = None,
     stream: Annotated[str | None, typer.Option("--stream", "-s", metavar="NAME", help="Only this stream.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many records of each stream.")] = 5,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, max=1000, help="How many records of each stream.")
+    ] = 5,
     show_raw: Annotated[
         bool, typer.Option("--show-raw", help="Also show the records as they came in: personal data on your screen.")
     ] = False,
