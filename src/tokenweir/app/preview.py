@@ -6,8 +6,8 @@ import base64
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 import fastavro
@@ -41,7 +41,7 @@ UNSHOWABLE: Final = "(cannot be decoded)"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What became of one record in one output; ``fields`` are the values that would leave."""
+    """What became of one record in one output: the values that would leave, or why none would."""
 
     audience: str
     topic: str
@@ -50,6 +50,7 @@ class Shown:
     fields: object = None
     reason: str = ""
     field_path: str = ""
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,15 @@ class Preview:
         engine.process(batch, ask, now_ms)
         consent = self._consent(subjects)
         outcomes = iter(engine.process(batch, consent, now_ms))
+
+        def because(item: _Item, index: int) -> str:
+            if item.bound is None:
+                return ""
+            return engine.why_withheld(item.bound, item.bound.outputs[index], item.record, consent, now_ms)
+
         return [
-            self._previewed(stream, item, next(outcomes) if item.bound is not None else None, raw=raw) for item in items
+            self._previewed(stream, item, next(outcomes) if item.bound is not None else None, because, raw=raw)
+            for item in items
         ]
 
     def _consent(self, subjects: set[Subject]) -> _Lookup:
@@ -171,7 +179,15 @@ class Preview:
         known = {subject: found.consent(subject) for subject in subjects}
         return _Lookup(known, everybody=DENIED if found.blocks.offsets else None)
 
-    def _previewed(self, stream: str, item: _Item, outcomes: list[Outcome] | None, *, raw: bool) -> Previewed:
+    def _previewed(
+        self,
+        stream: str,
+        item: _Item,
+        outcomes: list[Outcome] | None,
+        because: Callable[[_Item, int], str],
+        *,
+        raw: bool,
+    ) -> Previewed:
         found = self.workspace.policy.policy.streams[stream]
         message = item.message
         outputs = []
@@ -181,7 +197,9 @@ class Preview:
                 reason = "" if item.reason is None else item.reason.value
                 outputs.append(Shown(output.audience, topic, Fate.REJECTED, reason=reason))
             else:
-                outputs.append(_shown(item.bound, item.bound.outputs[index], topic, outcomes[index]))
+                shown = _shown(item.bound, item.bound.outputs[index], topic, outcomes[index])
+                withheld = shown.fate is Fate.WITHHELD
+                outputs.append(replace(shown, because=because(item, index)) if withheld else shown)
         return Previewed(
             stream,
             message.topic() or "",
