@@ -168,7 +168,8 @@ def test_reading_everything_again_does_not_bring_the_person_back(scene: _Scene) 
     for audience in ("crm", "ads"):
         (told,) = world.read(f"raw.{audience}.erasures")
         assert told.key == scene.tokens[audience]
-        assert json.loads(told.value)["none_at_or_past"] == ends[f"{world.source}.{audience}"]
+        topic = f"{world.source}.{audience}"
+        assert json.loads(told.value)["none_at_or_past"] == {topic: ends[topic]}
 
     # A source that knows nothing of it allows anew; events go on; then everything is read again, twice.
     scene.consent(f"customer:{ERASED:010}#shop", ago_seconds=0)
