@@ -606,9 +606,10 @@ def test_the_id_is_in_nothing_that_the_command_says_or_leaves_behind(directory: 
         _cli(directory, *_ASKED),
         _cli(directory, *_ASKED, "--format", "json"),
         _cli(directory, "--status"),
+        _cli(directory, "--status", subject=f"customer:%37{_ID[1:]}"),
         _cli(directory, "--lift", *_ASKED),
     ]
-    assert [code for code, _out, _err in said] == [1, 1, 1, 0]
+    assert [code for code, _out, _err in said] == [1, 1, 1, 1, 0]
     assert not _canary().is_in("".join(out + err for _code, out, err in said).encode())
     files = [path for path in directory.rglob("*") if path.is_file() and "consent-" not in str(path)]
     assert len([path for path in files if path.parent.name == "erasures"]) == 1

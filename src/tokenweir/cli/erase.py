@@ -16,7 +16,7 @@ from tokenweir.cli.asking import have_typed
 from tokenweir.cli.console import harmless, out, out_json, table, talk
 from tokenweir.cli.enforcement import Teller
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, YesOption
-from tokenweir.cli.subjects import SubjectArgument, key_of, open_policy
+from tokenweir.cli.subjects import SubjectArgument, open_policy
 from tokenweir.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,10 +75,12 @@ def erase(
     """
     from tokenweir.adapters.signing import load, load_or_make  # noqa: PLC0415 - slow to import.
     from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - as above.
+    from tokenweir.app.consentarguments import subject_of  # noqa: PLC0415 - as above.
     from tokenweir.app.erasurecertificate import certificate_path, earlier  # noqa: PLC0415 - as above.
 
     found, loaded = open_policy(config)
-    key = key_of(subject, "", loaded.policy)
+    # Another spelling than the canonical one is not told, as it is elsewhere: it would show the id.
+    key, _changed = subject_of(subject, loaded.policy)
     if key.source:
         raise UsageError("an erasure is about the person and not about a source: leave the source out")
     if sum((status, lift, verify is not None)) > 1:
