@@ -152,13 +152,17 @@ class World:
     def cli(self, *arguments: str, given: str = "") -> Done:
         """Run a verb to its end with this world's configuration, in this process, which saves the imports."""
         result = CliRunner().invoke(app, [*arguments, "--config", str(self.config)], input=given)
-        return Done(result.exit_code, result.stdout, result.stderr)
+        return Done(result.exit_code, self.without_config(result.stdout), self.without_config(result.stderr))
 
     def refused_run(self) -> Done:
         """Run ``tokenweir run``, which is expected to end by itself."""
         command = [sys.executable, "-m", "tokenweir", "run", "--config", str(self.config)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        return Done(done.returncode, done.stdout, done.stderr)
+        return Done(done.returncode, self.without_config(done.stdout), self.without_config(done.stderr))
+
+    def without_config(self, said: str) -> str:
+        """Return what was said without the configuration in the commands that it proposes: it is another each time."""
+        return said.replace(f" --config {self.config}", "")
 
     def register(self, schema: Mapping[str, Any]) -> int:
         """Register a version of the source's schema and return its id."""
@@ -279,7 +283,7 @@ class RunningGateway:
 
     def log(self) -> str:
         """Everything that the gateway has said so far."""
-        return os.pread(self._log.fileno(), 10_000_000, self._begin).decode()
+        return self._world.without_config(os.pread(self._log.fileno(), 10_000_000, self._begin).decode())
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The log lines of one event."""

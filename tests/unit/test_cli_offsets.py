@@ -256,7 +256,7 @@ def test_another_consent_topic_and_a_missing_source_are_told(cluster: _Cluster, 
     cluster.committed_now[2] = _committed(20, topic_id="id-0")
     code, text, said = _run(config, "show")
     assert (code, "of another consent topic" in text) == (3, True)
-    assert f"'tokenweir offsets set {_STREAM} --all --to committed' moves no offset" in said
+    assert f"'tokenweir offsets set {_STREAM} --all --to committed --config {config}' moves no offset" in said
     cluster.missing = _TOPIC
     code, _text, said = _run(config, "show")
     assert (code, f"{_TOPIC} does not exist" in said) == (3, True)
