@@ -91,8 +91,10 @@ class KeyRow:
     created_at: str
 
 
-def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now: datetime) -> None:
+def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now: datetime) -> bool:
     """Make what is missing: the KEK in a file, the keyset, the roots of new key domains. Never replaces a key.
+
+    Returns whether a KEK was made.
 
     Args:
         keyset_path: the ``keyset.json``; made with mode 0600, in a directory of mode 0700.
@@ -108,7 +110,7 @@ def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now:
     kek = _kek(kek)
     with _exclusive(keyset_path.parent):
         exists = keyset_path.exists()
-        kek.make(keyset_path if exists else None)
+        made = kek.make(keyset_path if exists else None)
         created_at = now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         if exists:
             current = _read_keyset(keyset_path)
@@ -121,10 +123,10 @@ def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now:
         added = [_new_root(kek, domain, created_at) for domain in wanted if domain not in known]
         if added or not exists:
             content = current.model_copy(update={"roots": [*current.roots, *added]})
-            if not exists:
-                _open_keyset(content, kek, keyset_path)  # A KEK that wraps and does not open loses the roots.
+            _open_keyset(content, kek, keyset_path)  # A KEK that wraps and may not open would lose the roots.
             data = (content.model_dump_json(indent=2) + "\n").encode()
             (replace_file if exists else write_new)(keyset_path, data)
+    return made
 
 
 def load_keyset(keyset_path: Path, kek: Kek | Path) -> Keyset:
@@ -189,8 +191,9 @@ def require_kek(reference: KekReference, kek: Kek, keyset_path: Path) -> None:
     """
     if reference.provider != kek.provider:
         raise KeysError(
-            f"{keyset_path} is wrapped by a KEK of provider '{reference.provider}', and the configuration names one of "
-            f"'{kek.provider}'; name the KEK that wrapped it"
+            f"{keyset_path} is wrapped by a KEK of provider '{reference.provider}', not by {kek.name}; name that KEK "
+            f"with keys.kek.{reference.provider} of the configuration, or with variables "
+            f"TOKENWEIR__KEYS__KEK__{reference.provider.upper()}…"
         )
     if not kek.knows(reference.id):
         raise KeysError(
