@@ -1,8 +1,7 @@
 """The keyset file: roots wrapped by a key-encryption key (KEK), made once, opened at start.
 
-``keyset.json`` holds no secret in the clear: each root is sealed with AES-256-GCM (NIST SP 800-38D) under the KEK with
-a random 96-bit nonce, and its key domain and epoch are authenticated, so that roots cannot be swapped. The KEK is a
-file of 32 random bytes that nobody but its owner may read.
+``keyset.json`` holds no secret in the clear: each root is sealed under the KEK together with its key domain and epoch,
+so that roots cannot be swapped. Where the KEK lives, and how it seals, is up to its provider (:mod:`.kek`).
 """
 
 from __future__ import annotations
@@ -10,36 +9,31 @@ from __future__ import annotations
 import base64
 import binascii
 import fcntl
-import hmac
 import json
 import os
 import secrets
-import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tokenweir.core.keys import FIRST_EPOCH, ROOT_BYTES, Keyset, TokenKey, length_prefixed
-from tokenweir.errors import KeysError
+from tokenweir.adapters.kek import STATE, FileKek, Kek, KekContext
+from tokenweir.adapters.kek.base import Provider
+from tokenweir.adapters.secretfiles import make_directory, replace_file, unreadable, write_new
+from tokenweir.core.keys import FIRST_EPOCH, ROOT_BYTES, Keyset, TokenKey
+from tokenweir.errors import KeysError, WrappedRootError
 
-KEK_BYTES: Final = 32
-_NONCE_BYTES: Final = 12
-_TAG_BYTES: Final = 16
-_WRAPPED_CHARACTERS: Final = (_NONCE_BYTES + ROOT_BYTES + _TAG_BYTES) * 4 // 3
-_ROOT_LABEL: Final = "tokenweir-keyset1"
-_STATE_LABEL: Final = "tokenweir-keyset1-state"
-_KEK_ID_LABEL: Final = b"tokenweir-kek-id1"
+#: A root with a tag of 16 bytes, in base64; every provider adds more.
+_MIN_WRAPPED_CHARACTERS: Final = (ROOT_BYTES + 16) * 4 // 3
+#: More than any provider makes of 32 bytes; ciphertexts of AWS KMS have at most 6,144 bytes.
+_MAX_WRAPPED_CHARACTERS: Final = 6144 * 4 // 3
 
-# A new keyset makes other tokens, and a new KEK opens no keyset: what was lost comes from a backup.
+# A new keyset makes other tokens: one that was lost comes from a backup.
 _NO_KEYSET: Final = "restore it from its backup, or if there never was one, make it with `tokenweir keys init`"
-_NO_KEK: Final = "restore it from its backup: no other KEK opens the keyset"
 
 
 class _Model(BaseModel):
@@ -49,8 +43,12 @@ class _Model(BaseModel):
 class KekReference(_Model):
     """Which KEK wraps the roots."""
 
-    provider: Literal["file"] = Field(description="Where the KEK lives.")
-    id: str = Field(pattern=r"^[0-9a-f]{16}$", description="Fingerprint of the KEK; it tells nothing about it.")
+    provider: Provider = Field(description="Where the KEK lives.")
+    id: str = Field(
+        min_length=1,
+        max_length=2048,
+        description="Which KEK it is: the name that its provider has for it, or the fingerprint of one in a file.",
+    )
 
 
 class WrappedRoot(_Model):
@@ -61,9 +59,7 @@ class WrappedRoot(_Model):
     created_at: str = Field(description="When the root was made: RFC 3339, UTC.")
     status: Literal["active"] = Field(description="What the root is used for.")
     wrapped: str = Field(
-        min_length=_WRAPPED_CHARACTERS,
-        max_length=_WRAPPED_CHARACTERS,
-        description="Nonce, sealed root and tag in base64.",
+        min_length=_MIN_WRAPPED_CHARACTERS, max_length=_MAX_WRAPPED_CHARACTERS, description="The sealed root in base64."
     )
 
 
@@ -72,9 +68,7 @@ class WrappedState(_Model):
 
     created_at: str = Field(description="When the root was made: RFC 3339, UTC.")
     wrapped: str = Field(
-        min_length=_WRAPPED_CHARACTERS,
-        max_length=_WRAPPED_CHARACTERS,
-        description="Nonce, sealed root and tag in base64.",
+        min_length=_MIN_WRAPPED_CHARACTERS, max_length=_MAX_WRAPPED_CHARACTERS, description="The sealed root in base64."
     )
 
 
@@ -97,55 +91,52 @@ class KeyRow:
     created_at: str
 
 
-def init_keyset(keyset_path: Path, kek_path: Path, domains: Iterable[str], now: datetime) -> None:
-    """Make what is missing: the KEK, the keyset, the roots of new key domains. Never replaces a key that exists.
+def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now: datetime) -> bool:
+    """Make what is missing: the KEK in a file, the keyset, the roots of new key domains. Never replaces a key.
+
+    Returns whether a KEK was made.
 
     Args:
         keyset_path: the ``keyset.json``; made with mode 0600, in a directory of mode 0700.
-        kek_path: the KEK file; made with mode 0600 if neither it nor the keyset exists.
+        kek: the KEK, or the path of one in a file; that is made with mode 0600 if neither it nor the keyset exists.
         domains: key domains that must have a root afterwards.
         now: the time that new roots are said to be made, with a time zone.
 
     Raises:
-        KeysError: the KEK is missing, wrong or readable by others, the keyset cannot be used or written, or another
-            process is changing it.
+        KeysError: the KEK is missing, wrong or readable by others, may not be used or cannot be asked, the keyset
+            cannot be used or written, or another process is changing it.
     """
     wanted = sorted(set(domains))
+    kek = _kek(kek)
     with _exclusive(keyset_path.parent):
         exists = keyset_path.exists()
-        if not kek_path.exists():
-            if exists:
-                raise KeysError(
-                    f"{kek_path} is missing, and only the KEK that made {keyset_path} opens it; "
-                    "restore that file from its backup, a new KEK cannot replace it"
-                )
-            _make_directory(kek_path.parent)
-            _write_new(kek_path, secrets.token_bytes(KEK_BYTES))
-        kek = _read_kek(kek_path)
+        made = kek.make(keyset_path if exists else None)
         created_at = now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         if exists:
             current = _read_keyset(keyset_path)
-            _open_keyset(current, kek, keyset_path, kek_path)  # Never add to a keyset that does not open.
+            _open_keyset(current, kek, keyset_path)  # Never add to a keyset that does not open.
         else:
-            state = WrappedState(
-                created_at=created_at, wrapped=_wrap(kek, secrets.token_bytes(ROOT_BYTES), _state_data())
-            )
-            current = KeysetFile(version=1, kek=KekReference(provider="file", id=_kek_id(kek)), roots=[], state=state)
+            state = WrappedState(created_at=created_at, wrapped=wrap_root(kek, STATE))
+            reference = KekReference(provider=kek.provider, id=kek.id)
+            current = KeysetFile(version=1, kek=reference, roots=[], state=state)
         known = {root.domain for root in current.roots}
         added = [_new_root(kek, domain, created_at) for domain in wanted if domain not in known]
         if added or not exists:
             content = current.model_copy(update={"roots": [*current.roots, *added]})
+            _open_keyset(content, kek, keyset_path)  # A KEK that wraps and may not open would lose the roots.
             data = (content.model_dump_json(indent=2) + "\n").encode()
-            (_replace if exists else _write_new)(keyset_path, data)
+            (replace_file if exists else write_new)(keyset_path, data)
+    return made
 
 
-def load_keyset(keyset_path: Path, kek_path: Path) -> Keyset:
-    """Open a keyset.
+def load_keyset(keyset_path: Path, kek: Kek | Path) -> Keyset:
+    """Open a keyset; ``kek`` is the KEK, or the path of one in a file.
 
     Raises:
-        KeysError: the keyset or its KEK is missing, malformed, wrong or readable by others.
+        KekUnreachableError: the provider of the KEK did not answer usefully in time.
+        KeysError: the keyset or its KEK is missing, malformed, wrong, readable by others, or may not be used.
     """
-    return _open_keyset(_read_keyset(keyset_path), _read_kek(kek_path), keyset_path, kek_path)
+    return _open_keyset(_read_keyset(keyset_path), _kek(kek), keyset_path)
 
 
 def describe_keyset(keyset_path: Path) -> list[KeyRow]:
@@ -158,71 +149,82 @@ def describe_keyset(keyset_path: Path) -> list[KeyRow]:
     return sorted(KeyRow(root.domain, root.epoch, root.status, root.created_at) for root in roots)
 
 
-def _new_root(kek: TokenKey, domain: str, created_at: str) -> WrappedRoot:
+def wrap_root(kek: Kek, context: KekContext, root: bytes | None = None) -> str:
+    """Return a root, a new random one by default, as the file holds it: wrapped for its context, in base64."""
+    wrapped = kek.wrap(secrets.token_bytes(ROOT_BYTES) if root is None else root, context)
+    return base64.b64encode(wrapped).decode("ascii")
+
+
+def unwrap_root(kek: Kek, context: KekContext, wrapped: str) -> TokenKey:
+    """Return the root that the file holds wrapped.
+
+    Raises:
+        WrappedRootError: it does not open.
+        KekUnreachableError: the provider of the KEK did not answer usefully in time.
+        KeysError: the KEK is missing, or may not be used.
+    """
+    try:
+        raw = base64.b64decode(wrapped, validate=True)
+    except binascii.Error:
+        raise WrappedRootError from None
+    root = kek.unwrap(raw, context)
+    if len(root) != ROOT_BYTES:
+        raise WrappedRootError
+    return root
+
+
+def _kek(kek: Kek | Path) -> Kek:
+    return FileKek(kek) if isinstance(kek, Path) else kek
+
+
+def _new_root(kek: Kek, domain: str, created_at: str) -> WrappedRoot:
     """Make a root of the first epoch."""
-    wrapped = _wrap(kek, secrets.token_bytes(ROOT_BYTES), _root_data(domain, FIRST_EPOCH))
+    wrapped = wrap_root(kek, KekContext(domain, FIRST_EPOCH))
     return WrappedRoot(domain=domain, epoch=FIRST_EPOCH, created_at=created_at, status="active", wrapped=wrapped)
 
 
-def _open_keyset(content: KeysetFile, kek: TokenKey, keyset_path: Path, kek_path: Path) -> Keyset:
-    """Unwrap every root."""
-    if not hmac.compare_digest(content.kek.id, _kek_id(kek)):
+def require_kek(reference: KekReference, kek: Kek, keyset_path: Path) -> None:
+    """Refuse a KEK that cannot be the one that a keyset names.
+
+    Raises:
+        KeysError: its provider is another, or its fingerprint is.
+    """
+    if reference.provider != kek.provider:
         raise KeysError(
-            f"{kek_path} is not the KEK that wraps {keyset_path} (its id there is {content.kek.id}); use the right file"
+            f"{keyset_path} is wrapped by a KEK of provider '{reference.provider}', not by {kek.name}; name that KEK "
+            f"with keys.kek.{reference.provider} of the configuration, or with variables "
+            f"TOKENWEIR__KEYS__KEK__{reference.provider.upper()}…"
         )
+    if not kek.knows(reference.id):
+        raise KeysError(
+            f"{kek.name} is not the KEK that wraps {keyset_path} (its id there is {reference.id}); use the right one"
+        )
+
+
+def _open_keyset(content: KeysetFile, kek: Kek, keyset_path: Path) -> Keyset:
+    """Unwrap every root."""
+    require_kek(content.kek, kek, keyset_path)
     roots: dict[tuple[str, int], TokenKey] = {}
     active: dict[str, int] = {}
     try:
+        state = unwrap_root(kek, STATE, content.state.wrapped)
         for root in content.roots:
-            roots[root.domain, root.epoch] = _unwrap(kek, root.wrapped, _root_data(root.domain, root.epoch))
+            roots[root.domain, root.epoch] = unwrap_root(kek, KekContext(root.domain, root.epoch), root.wrapped)
             active[root.domain] = root.epoch
-        state = _unwrap(kek, content.state.wrapped, _state_data())
-    except (InvalidTag, binascii.Error):
-        raise KeysError(f"{keyset_path} was changed: a root does not open; restore the file from its backup") from None
+    except WrappedRootError:
+        raise KeysError(does_not_open(content.kek, kek, keyset_path)) from None
     return Keyset(roots, active, state)
 
 
-def _root_data(domain: str, epoch: int) -> bytes:
-    return length_prefixed(_ROOT_LABEL, domain, str(epoch))
-
-
-def _state_data() -> bytes:
-    return length_prefixed(_STATE_LABEL)
-
-
-def _wrap(kek: TokenKey, root: bytes, associated: bytes) -> str:
-    """Seal a root. Random nonces are safe for 2^32 roots under one KEK (SP 800-38D, section 8.3)."""
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    return base64.b64encode(nonce + AESGCM(kek.reveal()).encrypt(nonce, root, associated)).decode("ascii")
-
-
-def _unwrap(kek: TokenKey, wrapped: str, associated: bytes) -> TokenKey:
-    raw = base64.b64decode(wrapped, validate=True)
-    return TokenKey(AESGCM(kek.reveal()).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], associated))
-
-
-def _kek_id(kek: TokenKey) -> str:
-    """Return a fingerprint: a MAC of a constant under the KEK, which says nothing about the KEK itself."""
-    return hmac.digest(kek.reveal(), _KEK_ID_LABEL, "sha256")[:8].hex()
-
-
-def _read_kek(path: Path) -> TokenKey:
-    """Read the KEK from a file that only its owner can read."""
-    try:
-        with path.open("rb") as file:
-            # The open file is asked, so that nobody can put another one in its place in between.
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise KeysError(f"{path} is not a regular file; the KEK is a file of {KEK_BYTES} random bytes")
-            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise KeysError(f"{path} can be used by others than its owner; run: chmod 600 {path}")
-            secret = file.read(KEK_BYTES + 1)
-    except OSError as error:
-        # There is a keyset already wherever a KEK is read.
-        raise _unreadable(path, error, _NO_KEK) from None
-    if len(secret) != KEK_BYTES:
-        raise KeysError(f"{path} is not {KEK_BYTES} bytes; restore the KEK from its backup")
-    return TokenKey(secret)
+def does_not_open(reference: KekReference, kek: Kek, keyset_path: Path) -> str:
+    """Return what to say of a keyset with a root that does not open."""
+    if kek.provider == "file":
+        # The fingerprint has said that it is the right KEK.
+        return f"{keyset_path} was changed: a root does not open; restore the file from its backup"
+    return (
+        f"{keyset_path}: a root does not open under {kek.name}: it was wrapped by another key (the file names "
+        f"{reference.id}), or the file was changed; name the right key, or restore the file from its backup"
+    )
 
 
 def _read_keyset(path: Path) -> KeysetFile:
@@ -230,7 +232,7 @@ def _read_keyset(path: Path) -> KeysetFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error, _NO_KEYSET) from None
+        raise unreadable(path, error, _NO_KEYSET) from None
     try:
         content = KeysetFile.model_validate(json.loads(data, object_pairs_hook=_without_duplicates))
     except ValidationError as error:
@@ -248,13 +250,6 @@ def _read_keyset(path: Path) -> KeysetFile:
     return content
 
 
-def _unreadable(path: Path, error: OSError, if_missing: str) -> KeysError:
-    """Return the error for a key file that cannot be read, with what to do about one that is missing."""
-    other = "make it readable for the user who runs tokenweir, and for nobody else"
-    remedy = if_missing if isinstance(error, FileNotFoundError) else other
-    return KeysError(f"{path} cannot be read ({error.strerror}); {remedy}")
-
-
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object, refusing one that says a thing twice."""
     result = dict(pairs)
@@ -266,7 +261,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 @contextmanager
 def _exclusive(directory: Path) -> Iterator[None]:
     """Hold the directory's lock, so that two processes do not both extend a keyset."""
-    _make_directory(directory)
+    make_directory(directory)
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -278,61 +273,5 @@ def _exclusive(directory: Path) -> Iterator[None]:
         raise KeysError(f"another process is changing the keys in {directory}; try again when it is done") from None
     except OSError as error:
         raise KeysError(f"the keys in {directory} cannot be written ({error.strerror})") from None
-    finally:
-        os.close(descriptor)
-
-
-def _make_directory(directory: Path) -> None:
-    """Make a directory for keys, open to its owner only; one that exists stays as it is."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise KeysError(f"{directory} cannot be made ({error.strerror})") from None
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that does not exist yet: whole or not at all, and never over another."""
-    temporary = _write_temporary(path, data)
-    try:
-        os.link(temporary, path)  # Unlike a rename this fails if the name is taken.
-    except FileExistsError:
-        raise KeysError(f"{path} exists and is not replaced") from None
-    finally:
-        temporary.unlink()
-    _sync_directory(path.parent)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file in place of its earlier version, whole or not at all."""
-    temporary = _write_temporary(path, data)
-    try:
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_directory(path.parent)
-
-
-def _write_temporary(path: Path, data: bytes) -> Path:
-    """Write a durable file of mode 0600 beside the path."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink()
-        raise
-    return temporary
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the directory's entries durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -16,6 +16,7 @@ from tokenweir.cli.options import ConfigOption, Format, FormatOption, PolicyOpti
 from tokenweir.errors import KeysError, UsageError
 
 if TYPE_CHECKING:
+    from tokenweir.adapters.kek import Kek
     from tokenweir.core.policy.loader import LoadedPolicy
 
 KeysOption = Annotated[
@@ -30,7 +31,7 @@ class KeyFiles(NamedTuple):
     """The keyset, and the key that encrypts it."""
 
     keyset: Path
-    kek: Path
+    kek: Kek
 
 
 def register(app: typer.Typer) -> None:
@@ -50,9 +51,9 @@ def init(
 ) -> None:
     """Make the keyset, or what is missing of it.
 
-    That is the key that encrypts the keyset, the keyset, and a root for every key domain of the policy. No key that
-    exists is ever replaced, so this may be run again after the policy got a new audience. Keep a copy of both files
-    in different places: without them no token can be made again.
+    That is the key that encrypts the keyset, if it is a file, the keyset, and a root for every key domain of the
+    policy. No key that exists is ever replaced, so this may be run again after the policy got a new audience. Keep a
+    copy of both files in different places: without them no token can be made again.
     """
     from tokenweir.adapters.keysource import describe_keyset, init_keyset  # noqa: PLC0415 - slow to import.
     from tokenweir.runtime.sources import key_domains  # noqa: PLC0415 - as above.
@@ -61,11 +62,10 @@ def init(
     policy = policy or (Path("policy.yaml") if keys is not None and Path("policy.yaml").is_file() else None)
     domains = key_domains(_policy(config, policy))
     before = {row.domain for row in describe_keyset(files.keyset)} if files.keyset.exists() else set()
-    made_kek = not files.kek.exists()
-    init_keyset(files.keyset, files.kek, domains, datetime.now(UTC))
+    made_kek = init_keyset(files.keyset, files.kek, domains, datetime.now(UTC))
     made = [row.domain for row in describe_keyset(files.keyset) if row.domain not in before]
     if made_kek:
-        talk(f"made {files.kek}: the key that encrypts the keyset, readable by you only; keep a copy elsewhere")
+        talk(f"made {files.kek.name}: the key that encrypts the keyset, readable by you only; keep a copy elsewhere")
     talk(f"{files.keyset}: {_made(made)}", style="green")
 
 
@@ -97,17 +97,23 @@ def _files(config: Path | None, keys: Path | None) -> KeyFiles:
 
     Raises:
         UsageError: neither a configuration nor a directory is named, or both are.
+        KeysError: the client of the KEK's provider is not installed.
     """
+    from tokenweir.adapters.kek import open_kek  # noqa: PLC0415 - slow to import; --help does not need it.
+    from tokenweir.app.keychoice import kek_of_directory  # noqa: PLC0415 - as above.
     from tokenweir.app.workspace import open_config, shown  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.runtime.gateway import keyset_path  # noqa: PLC0415 - as above.
 
     if keys is not None:
-        return KeyFiles(keys / "keyset.json", keys / "kek.key")
+        return KeyFiles(keys / "keyset.json", kek_of_directory(keys, os.environ))
     path = config_path(config)
     if path is None:
         raise UsageError("name a configuration (--config) or a directory (--keys)")
     opened = open_config(path, os.environ)
-    return KeyFiles(shown(keyset_path(opened)), shown(opened.keys.kek.file))
+    section = opened.keys.kek
+    if section.file is not None:
+        section = section.model_copy(update={"file": shown(section.file)})
+    return KeyFiles(shown(keyset_path(opened)), open_kek(section))
 
 
 def _policy(config: Path | None, policy: Path | None) -> LoadedPolicy:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tokenweir.adapters.consentbinding import store_directory
 from tokenweir.adapters.engines import EngineName, engine_name
+from tokenweir.adapters.kek import open_kek
 from tokenweir.adapters.keysource import load_keyset
 from tokenweir.config import Config
 from tokenweir.core.compiler import topic_of
@@ -63,7 +64,7 @@ class Gateway:
         """
         if _digest(self.config) != self.keyset_digest:
             raise KeysError("the keyset was changed while the gateway runs: restart it")
-        return load_keyset(keyset_path(self.config), self.config.keys.kek.file)
+        return load_keyset(keyset_path(self.config), open_kek(self.config.keys.kek))
 
     @property
     def policy_directory(self) -> Path:
