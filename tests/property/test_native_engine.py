@@ -29,6 +29,7 @@ from tests.unit import test_engine
 
 from tokenweir.core.consent import UNKNOWN, SubjectConsent
 from tokenweir.core.engineapi import Record
+from tokenweir.core.generalize.user_agent import RULES
 from tokenweir.core.outcome import Treated
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import FindingsError, SchemaError
@@ -95,10 +96,10 @@ def test_random_worlds(world: tuple[str, str], seed: int) -> None:
 _COARSE: Final = {
     "double": ("{round: 0.1}", "{round: 2.5}", "{round: 1.0e-9}", "{buckets: [-1, 0.3, 0.7, 1.0e+21]}"),
     "float": ("{round: 0.1}", "{buckets: [-1, 0.3, 0.7]}"),
-    "long": ("{round: 7}", "{buckets: [-5, 0, 1000]}", "{time: hour}", "{time: month}"),
+    "long": ("{round: 7}", "{buckets: [-5, 0, 1000]}", "{time: hour}", "{time: month}", "{shift_days: 20000}"),
     "string": (
         "{prefix: 3}", "{prefix: 20, of: ip}", "{prefix: 90, of: ip}", "{time: day}", "{time: year}",
-        "{url: {path: 2, query: [q, page, 'a b']}}",
+        "{url: {path: 2, query: [q, page, 'a b']}}", "{user_agent: family}", "{shift_days: 5}", "{shift_days: 36525}",
     ),
 }  # fmt: skip
 _ADDRESSES: Final = st.ip_addresses().map(str) | st.from_regex(r"[0-9a-fA-F:.]{2,30}", fullmatch=True)
@@ -111,11 +112,16 @@ _URLS: Final = st.from_regex(
     r"([?&;]|q=|page=1|a\+b=|%61%20b=|%C3%28|x=%3D|=|1|\u00e9|\u0378){0,7}(#f)?",
     fullmatch=True,
 )
+#: Headers out of the marks that the rules look for, in the wrong order and in parts, too.
+_MARKS: Final = sorted({mark for _, marks in RULES for mark in marks})
+_AGENTS: Final = st.lists(st.sampled_from([*_MARKS, "Mozilla/5.0", "\u212a", "\u0130", "/"]), max_size=5).flatmap(
+    lambda marks: st.sampled_from([str.lower, str.upper, str.title, str]).map(lambda case: case(" ".join(marks)))
+)
 _VALUES: Final[dict[str, st.SearchStrategy[object]]] = {
     "double": st.floats(allow_nan=False, allow_infinity=False) | st.decimals(-1000, 1000, places=3).map(float),
     "float": st.floats(width=32, allow_nan=False, allow_infinity=False),
     "long": st.integers(-(2**63), 2**63 - 1) | st.integers(-(2**45), 2**48),
-    "string": st.text(max_size=12) | _ADDRESSES | _TIMES | _URLS,
+    "string": st.text(max_size=12) | _ADDRESSES | _TIMES | st.dates().map(str) | _URLS | _AGENTS,
 }
 
 

@@ -21,10 +21,12 @@ _TEXT_TREATMENTS: Final = (
     {"generalize": {"prefix": 2}}, {"generalize": {"prefix": 20, "of": "ip"}}, {"generalize": {"time": "hour"}},
     {"generalize": {"map": {"A": "B", "Anna": ""}, "else": "other"}}, {"generalize": {"map": {"A": "B"}}},
     {"generalize": {"url": {"path": 1, "query": ["page", "caf\u00e9"]}}},
+    {"generalize": {"user_agent": "family"}}, {"generalize": {"shift_days": 400}},
 )  # fmt: skip
 _WHOLE_TREATMENTS: Final = (
     "keep", "drop", {"tokenize": "digits"}, {"tokenize": "number"}, {"generalize": {"round": 10}},
-    {"generalize": {"buckets": [0, 10, 1000]}}, {"generalize": {"time": "month"}},
+    {"generalize": {"buckets": [0, 10, 1000]}}, {"generalize": {"shift_days": 9000}},
+    {"generalize": {"time": "month"}},
 )  # fmt: skip
 _REAL_TREATMENTS: Final = (
     "keep", "drop", {"generalize": {"round": 0.1}}, {"generalize": {"round": 2.5}}, {"generalize": {"round": 1e-9}},
@@ -34,8 +36,15 @@ _TIME_TREATMENTS: Final = (
     "keep",
     "drop",
     *({"generalize": {"time": unit}} for unit in ("hour", "day", "month", "year")),
+    *({"generalize": {"shift_days": days}} for days in (1, 36_525)),
 )
-_DATE_TREATMENTS: Final = ("keep", "drop", {"generalize": {"time": "month"}}, {"generalize": {"time": "year"}})
+_DATE_TREATMENTS: Final = (
+    "keep",
+    "drop",
+    {"generalize": {"time": "month"}},
+    {"generalize": {"time": "year"}},
+    {"generalize": {"shift_days": 400}},
+)
 _DECIMAL_TREATMENTS: Final = (
     "keep",
     "drop",
@@ -50,6 +59,7 @@ _ENUM_TREATMENTS: Final = (
     {"generalize": {"map": {"B": "A"}, "else": "C"}},
 )
 _CELL: Final = {"generalize": {"cell": "h3", "resolution": 5}}
+_NOISE: Final = tuple({"generalize": {"noise": "laplace", "metres": metres}} for metres in (10, 50_000))
 
 _TOKENS: Final = {
     "customer": {"format": "digits", "length": 10},
@@ -165,7 +175,7 @@ _FITTING: Final[Mapping[Kind, tuple[Json, ...]]] = {
     Kind.STRING: _TEXT_TREATMENTS,
     Kind.LONG: _WHOLE_TREATMENTS,
     Kind.INTEGER: _WHOLE_TREATMENTS,
-    Kind.INT: _WHOLE_TREATMENTS[:-1],
+    Kind.INT: _WHOLE_TREATMENTS[:-2],
     Kind.FLOAT: _REAL_TREATMENTS,
     Kind.DOUBLE: _REAL_TREATMENTS,
     Kind.NUMBER: _REAL_TREATMENTS,
@@ -250,7 +260,9 @@ def worlds(draw: st.DrawFn) -> tuple[str, str]:
         "person": {"do": {"tokenize": draw(st.sampled_from(entries))}},
         "device": {"do": {"tokenize": "opaque"}},
         "time": _class(draw, ("keep", {"generalize": {"time": "day"}})),
-        "place": draw(st.sampled_from([{"do": _CELL}, _class(draw, ("keep", _CELL, "drop"))])),
+        "place": draw(
+            st.sampled_from([{"do": _CELL}, {"do": _NOISE[0]}, _class(draw, ("keep", _CELL, *_NOISE, "drop"))])
+        ),
         "open": {"do": "keep"},
     }
     fields = {"id": "person", "at": "time", "place": "place"}

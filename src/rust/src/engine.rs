@@ -127,6 +127,8 @@ struct Output {
 
 struct Written {
     root: Out,
+    /// Whether anything of it depends on whom a record is about.
+    is_keyed: bool,
     writer: Writer,
     programs: Mutex<HashMap<(u64, bool), Arc<Program>>>,
 }
@@ -176,7 +178,7 @@ impl Output {
             Some(OutputValue { root, schema }) => {
                 check(&root).map_err(|Unfit(message)| message.to_owned())?;
                 let writer = Writer::new(&schema).map_err(|error| error.to_string())?;
-                Some(Written { root, writer, programs: Mutex::default() })
+                Some(Written { is_keyed: root.is_keyed(), root, writer, programs: Mutex::default() })
             }
         };
         Ok(Self { settings, value })

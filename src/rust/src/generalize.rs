@@ -1,11 +1,14 @@
-//! Coarser values of the same type; see `tokenweir.core.generalize`. Cells have their own module.
+//! Coarser values of the same type; see `tokenweir.core.generalize`. Cells and noise work on pairs; `program::cells` applies them.
 
 mod address;
 mod decimal;
 mod instant;
+pub mod noise;
 mod numeric;
 mod printable;
+mod shift;
 mod url;
+mod user_agent;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,6 +16,7 @@ use std::collections::HashMap;
 pub use printable::Printable;
 
 use crate::plan::{Coarser, Place};
+use crate::prf::Keyed;
 use crate::schema::Kind;
 use crate::value::Value;
 
@@ -41,6 +45,10 @@ pub enum Generalizer {
     },
     /// Parts of a URL stay.
     Url(url::Url),
+    /// A User-Agent header becomes a family.
+    UserAgent(user_agent::Families),
+    /// A time moves by some days.
+    Shift(shift::Shift),
 }
 
 impl Generalizer {
@@ -54,7 +62,7 @@ impl Generalizer {
             if kinds.contains(&place.kind) { Ok(()) } else { Err(Unfit("the place holds no text")) }
         };
         match spec {
-            Coarser::Cell(_) => Err(Unfit("cell works on a pair of coordinates")),
+            Coarser::Cell(_) | Coarser::Noise { .. } => Err(Unfit("cell and noise work on a pair of coordinates")),
             Coarser::Time(unit) => instant::Floor::new(*unit, place).map(Self::Floor),
             Coarser::Round(step) => numeric::Round::new(step, place).map(Self::Round),
             Coarser::Buckets(bounds) => numeric::Buckets::new(bounds, place).map(Self::Buckets),
@@ -69,12 +77,17 @@ impl Generalizer {
                 needs(&[Kind::String])?;
                 Ok(Self::Url(url::Url::new(*path, query)))
             }
+            Coarser::UserAgent { rules, default } => {
+                needs(&[Kind::String])?;
+                Ok(Self::UserAgent(user_agent::Families::new(rules, default)))
+            }
+            Coarser::Shift { days, prf } => shift::Shift::new(*days, *prf, place).map(Self::Shift),
         }
     }
 
     /// Return the coarser value, or none if the value does not fit. An empty text and null are for the caller.
     #[must_use]
-    pub fn apply<'v>(&'v self, value: &'v Value<'_>, printable: &Printable) -> Option<Value<'v>> {
+    pub fn apply<'v>(&'v self, value: &'v Value<'_>, printable: &Printable, keyed: Keyed<'_>) -> Option<Value<'v>> {
         match (self, value) {
             (Self::Floor(floor), _) => floor.apply(value),
             (Self::Round(round), _) => round.apply(value),
@@ -89,6 +102,8 @@ impl Generalizer {
                 table.get(&**text).or(default.as_ref()).map(|found| Value::Text(Cow::Borrowed(found)))
             }
             (Self::Url(url), Value::Text(text)) => url.apply(text, printable).map(Cow::Owned).map(Value::Text),
+            (Self::UserAgent(families), Value::Text(text)) => Some(Value::Text(Cow::Borrowed(families.of(text)))),
+            (Self::Shift(shift), _) => shift.apply(value, keyed),
             _ => None,
         }
     }

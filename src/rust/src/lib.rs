@@ -14,6 +14,7 @@ pub mod ff1;
 pub mod generalize;
 mod locked;
 pub mod plan;
+pub mod prf;
 pub mod program;
 #[cfg(feature = "python")]
 mod python;

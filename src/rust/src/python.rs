@@ -15,6 +15,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple};
 
 use crate::consent::{Decision, SubjectConsent};
 use crate::engine::{Engine, Header, Host, Outcome, Plan, Raw};
+use crate::prf::Prf;
 use crate::program::{Cell, Counts};
 use crate::schema::from_json;
 use crate::tokens::unicode::Version;
@@ -55,11 +56,13 @@ pub struct PythonEngine {
     words: Words,
 }
 
-/// Token entries in the order of their numbers.
+/// Token entries and keyed functions in the order of their numbers.
 #[derive(Default)]
 struct Added {
     count: usize,
     waiting: Vec<Tokenizer>,
+    prfs: usize,
+    waiting_prfs: Vec<Prf>,
 }
 
 #[pymethods]
@@ -80,6 +83,15 @@ impl PythonEngine {
         added.waiting.push(tokenizer);
         added.count += 1;
         Ok(added.count - 1)
+    }
+
+    /// Add a keyed function with its key, and return the number that plans have for it.
+    fn add_prf(&self, py: Python<'_>, key: &[u8]) -> PyResult<usize> {
+        let prf = Prf::new(key)?;
+        let mut added = self.added.lock_py_attached(py).map_err(|_| at_work())?;
+        added.waiting_prfs.push(prf);
+        added.prfs += 1;
+        Ok(added.prfs - 1)
     }
 
     /// Return the outcomes of the first records from `first` on, at least one, and why the engine failed on some.
@@ -104,9 +116,14 @@ impl PythonEngine {
         let outcomes = py.detach(|| {
             let raws: Vec<Raw<'_>> = held.iter().map(HeldRecord::raw).collect();
             let mut engine = self.engine.try_lock().map_err(|_| at_work())?;
-            for tokenizer in self.added.lock().map_err(|_| at_work())?.waiting.drain(..) {
+            let mut added = self.added.lock().map_err(|_| at_work())?;
+            for tokenizer in added.waiting.drain(..) {
                 engine.add_table(tokenizer);
             }
+            for prf in added.waiting_prfs.drain(..) {
+                engine.add_prf(prf);
+            }
+            drop(added);
             engine.process(&raws, now_ms, &mut host)
         })?;
         let mut faults = Vec::new();

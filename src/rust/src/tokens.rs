@@ -16,7 +16,7 @@ mod pan;
 mod pattern;
 mod phone;
 mod ranked;
-mod secret;
+pub(crate) mod secret;
 mod spec;
 pub mod unicode;
 mod uuids;

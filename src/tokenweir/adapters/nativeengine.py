@@ -20,6 +20,7 @@ from tokenweir.core.consent import PurposeRule, SubjectConsent
 from tokenweir.core.derive import Derived, derive
 from tokenweir.core.engineapi import UNWATCHED, ConsentLookup, Record, Watch
 from tokenweir.core.generalize.cell import centres
+from tokenweir.core.generalize.specs import KeyedSpec
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Outcome
 from tokenweir.core.plan import OutputPlan, Plan
@@ -81,6 +82,7 @@ class NativeEngine:
         self._on_fault = on_fault
         self._engine = CompiledEngine(max_output_bytes)
         self._tables: dict[tuple[str, int, str], int] = {}
+        self._prfs: dict[tuple[str, int, KeyedSpec], int] = {}
 
     def bind(self, plan: Plan) -> NativePlan:
         """Make a plan ready to run.
@@ -94,7 +96,8 @@ class NativeEngine:
         def number_of(output: OutputPlan, entry: str) -> int:
             return self._table(plan, output, entry)
 
-        text = nativeplan.document(plan, [output.derived for output in outputs], self._rules, number_of, self._limits)
+        numbers = nativeplan.Numbers(number_of, self._prf)
+        text = nativeplan.document(plan, [output.derived for output in outputs], self._rules, numbers, self._limits)
         try:
             return NativePlan(plan, outputs, CompiledPlan(text))
         except ValueError as error:
@@ -110,6 +113,14 @@ class NativeEngine:
                 spec.model_dump_json(exclude_none=True), keys.key.reveal(), keys.tweak_key.reveal()
             )
         return self._tables[known]
+
+    def _prf(self, output: OutputPlan, spec: KeyedSpec) -> int:
+        """Return the number of the keyed function of a treatment, which is made where it is not there yet."""
+        known = (output.domain, output.epoch, spec)
+        if known not in self._prfs:
+            key = self._keyset.generalize_key(output.domain, spec, output.epoch)
+            self._prfs[known] = self._engine.add_prf(key.reveal())
+        return self._prfs[known]
 
     def process(
         self,

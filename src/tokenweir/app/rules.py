@@ -37,7 +37,7 @@ PLANNING: Final[dict[str, str]] = {
     "ambiguous-union": "Branches of a union that a value cannot tell apart have different classes, or only one "
     "has a subject's id or the event time.",
     "map-keys": "The keys of a map can only be kept or dropped.",
-    "treatment-type": "A treatment that cannot work on a field's type.",
+    "treatment-type": "A treatment that cannot work on a field, because of its type or of what else leaves.",
     "cannot-treat": "A treatment that would break what the schema promises of a field.",
     "underivable-schema": "No schema can be derived for an audience.",
 }

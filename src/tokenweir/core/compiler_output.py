@@ -8,7 +8,7 @@ from tokenweir.core import paths
 from tokenweir.core.context import StreamContext, domain_of, topic_of
 from tokenweir.core.fields import Classification
 from tokenweir.core.generalize.build import build as build_generalizer
-from tokenweir.core.generalize.specs import CellSpec
+from tokenweir.core.generalize.specs import CellSpec, PairSpec, ShiftSpec
 from tokenweir.core.places import Places
 from tokenweir.core.plan import (
     Action,
@@ -297,8 +297,8 @@ class OutputCompiler:
         usable = []
         for rule in rules.rules:
             action = rule.action
-            if isinstance(action.generalize, CellSpec) and pair is None and node in self._places.beside_pairs:
-                # The rest of a record whose coordinates become a cell says too much about the place.
+            if action.pair is not None and pair is None and node in self._places.beside_pairs:
+                # The rest of a record whose coordinates become another point says too much about the place.
                 action = Action("drop")
             fault = self._fault(action, node, pair)
             if fault:
@@ -336,17 +336,24 @@ class OutputCompiler:
             return misfit(self._context.policy.tokens[action.token], node)
         if action.generalize is None:
             return ""
-        if isinstance(action.generalize, CellSpec):
-            if pair is None:
-                return "a cell needs a latitude and a longitude: name both under pairs"
+        if action.pair is not None:
+            return _pair_fault(action.pair, node, pair)
+        if isinstance(action.generalize, ShiftSpec) and node in self._places.event_time_nodes:
             return (
-                "" if node.kind in {Kind.FLOAT, Kind.DOUBLE, Kind.NUMBER} else f"a coordinate cannot be a {node.kind}"
+                "at least the day of the record's timestamp leaves, which tells by how many days the event time moved"
             )
         try:
             build_generalizer(action.generalize, node)
         except SchemaError as error:
             return error.message
         return ""
+
+
+def _pair_fault(spec: PairSpec, node: Node, pair: tuple[int, int] | None) -> str:
+    if pair is None:
+        what = "a cell" if isinstance(spec, CellSpec) else "noise"
+        return f"{what} needs a latitude and a longitude: name both under pairs"
+    return "" if node.kind in {Kind.FLOAT, Kind.DOUBLE, Kind.NUMBER} else f"a coordinate cannot be a {node.kind}"
 
 
 def _action(do: Do) -> Action:

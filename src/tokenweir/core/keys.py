@@ -14,6 +14,8 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from tokenweir.core.generalize import keyed
+from tokenweir.core.generalize.specs import KeyedSpec
 from tokenweir.core.tokens.base import KEY_BYTES, Algorithm
 from tokenweir.core.tokens.formats import build
 from tokenweir.core.tokens.secret import TokenKey, length_prefixed
@@ -41,6 +43,14 @@ def derive(root: TokenKey, info: Iterable[str], length: int) -> TokenKey:
 def entry_info(domain: str, entry: str, spec: TokenSpec, algorithm: Algorithm | str, epoch: int) -> tuple[str, ...]:
     """Return what a key of a token entry depends on; ``algorithm`` is ``tweak`` for the tweak key."""
     return (_PRODUCT, domain, entry, spec.format, spec_digest(spec), algorithm, str(epoch))
+
+
+def generalize_info(domain: str, spec: KeyedSpec, epoch: int) -> tuple[str, ...]:
+    """Return what the key of a treatment depends on: other parameters, key domains and epochs have other keys.
+
+    It has one part less than :func:`entry_info`, so that no name of a token entry can make both the same.
+    """
+    return (_PRODUCT, domain, "generalize", *keyed.key_label(spec), str(epoch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +129,29 @@ class Keyset:
         Raises:
             KeysError: the keyset has no root for the domain and epoch.
         """
-        chosen = self.epoch(domain) if epoch is None else epoch
-        root = self._roots.get((domain, chosen))
-        if root is None:
-            raise KeysError(f"the keyset has no root for epoch {chosen} of key domain {domain}")
+        chosen, root = self._root(domain, epoch)
         algorithm = build(spec).algorithm
         return EntryKeys(
             derive(root, entry_info(domain, entry, spec, algorithm, chosen), KEY_BYTES[algorithm]),
             derive(root, entry_info(domain, entry, spec, "tweak", chosen), TWEAK_KEY_BYTES),
         )
+
+    def generalize_key(self, domain: str, spec: KeyedSpec, epoch: int | None = None) -> TokenKey:
+        """Return the key of a treatment that differs from person to person; ``epoch`` None means the active one.
+
+        Raises:
+            KeysError: the keyset has no root for the domain and epoch.
+        """
+        chosen, root = self._root(domain, epoch)
+        return derive(root, generalize_info(domain, spec, chosen), keyed.KEY_BYTES)
+
+    def _root(self, domain: str, epoch: int | None) -> tuple[int, TokenKey]:
+        """Return an epoch, the active one for None, and its root."""
+        chosen = self.epoch(domain) if epoch is None else epoch
+        root = self._roots.get((domain, chosen))
+        if root is None:
+            raise KeysError(f"the keyset has no root for epoch {chosen} of key domain {domain}")
+        return chosen, root
 
     def tokenizer(self, domain: str, entry: str, spec: TokenSpec, epoch: int | None = None) -> Tokenizer:
         """Return the tokenizer of a token entry; ``epoch`` None means the active one.

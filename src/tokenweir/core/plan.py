@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
-from tokenweir.core.generalize.specs import GeneralizeSpec
+from tokenweir.core.generalize.specs import GeneralizeSpec, KeyedSpec, PairSpec
 from tokenweir.core.policy.models import Form
 from tokenweir.core.schema import Node, Schema
 from tokenweir.core.tokens.specs import TokenSpec
@@ -30,6 +30,16 @@ class Action:
     kind: ActionKind
     token: str = ""
     generalize: GeneralizeSpec | None = None
+
+    @property
+    def pair(self) -> PairSpec | None:
+        """The specification, where it works on both members of a pair of coordinates at once."""
+        return self.generalize if isinstance(self.generalize, PairSpec) else None
+
+    @property
+    def keyed(self) -> KeyedSpec | None:
+        """The specification, where it depends on a key and on whom the record is about."""
+        return self.generalize if isinstance(self.generalize, KeyedSpec) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +63,16 @@ class Rules:
     reject_invalid: bool = False
 
     def action(self, passed: int, *, anonymous: bool) -> Action | None:
-        """Return the action for a record for which the purposes ``passed`` pass, or None where it is withheld."""
+        """Return the action for a record for which the purposes ``passed`` pass, or None where it is withheld.
+
+        What depends on a person is withheld from a record about nobody; a later rule does not take its place.
+        """
         if anonymous and self.person:
             return None
         for rule in self.rules:
             if passed & rule.when == rule.when:
-                return None if rule.action.kind == "drop" else rule.action
+                withheld = rule.action.kind == "drop" or (anonymous and rule.action.keyed is not None)
+                return None if withheld else rule.action
         return None
 
     @property

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::facts::Facts;
+use super::facts::{Facts, Found};
 use super::{Outcome, Output, Raw};
 use crate::consent::{Moment, SubjectConsent, passing};
 use crate::plan::Origin;
+use crate::prf::Person;
 use crate::program::{Case, Program};
 use crate::schema::Rejection;
 
@@ -14,6 +15,8 @@ pub(super) struct Pending {
     pub(super) program: Option<Arc<Program>>,
     pub(super) key: Option<Key>,
     pub(super) anonymous: bool,
+    /// Whom the record is about, where what leaves depends on that.
+    pub(super) person: Option<Person>,
 }
 
 /// The record key: the token of an id.
@@ -58,7 +61,7 @@ fn decide_output(
         if !raw.plan.anonymous {
             return Err(WITHHELD);
         }
-        return pend(output, Case { passed: 0, anonymous: true, avro: raw.plan.avro }, None);
+        return pend(output, Case { passed: 0, anonymous: true, avro: raw.plan.avro }, None, None);
     }
     let Some((subject, (primary, others))) = somebody else {
         return Err(Outcome::Failed("what is known of a subject is missing"));
@@ -81,21 +84,23 @@ fn decide_output(
         place: source.map(|source| source.place.clone()).unwrap_or_default(),
     });
     if raw.value.is_some() {
-        return pend(output, Case { passed, anonymous: false, avro: raw.plan.avro }, key);
+        return pend(output, Case { passed, anonymous: false, avro: raw.plan.avro }, key, Some(subject));
     }
     if key.is_none() || !source.is_some_and(|source| matches!(source.origin, Origin::Key)) {
         return Err(WITHHELD);
     }
-    Ok(Pending { program: None, key, anonymous: false })
+    Ok(Pending { program: None, key, anonymous: false, person: None })
 }
 
 const WITHHELD: Outcome = Outcome::Withheld([0; 5]);
 
 /// Choose the program of a record that leaves; where nothing of its schema can, it is withheld.
-fn pend(output: &Output, case: Case, key: Option<Key>) -> Decided {
+fn pend(output: &Output, case: Case, key: Option<Key>, subject: Option<&Found<'_>>) -> Decided {
     let Some(written) = &output.value else {
         return Err(WITHHELD);
     };
     let program = written.program(case).map_err(|unfit| Outcome::Failed(unfit.0))?;
-    Ok(Pending { program: Some(program), key, anonymous: case.anonymous })
+    let person = subject.filter(|_| written.is_keyed);
+    let person = person.map(|found| Person { kind: found.kind.to_owned(), id: found.id.clone() });
+    Ok(Pending { program: Some(program), key, anonymous: case.anonymous, person })
 }

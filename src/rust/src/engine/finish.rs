@@ -3,6 +3,7 @@
 use super::decide::{Decided, Key, Pending};
 use super::{Outcome, Output, Raw, Sanitized};
 use crate::plan::Timestamp;
+use crate::prf::{Keyed, Prf};
 use crate::program::{Centres, Stop, Transforming};
 use crate::subjects::ForeignIds;
 use crate::tables::Table;
@@ -17,6 +18,7 @@ const HEADER_BYTES: usize = 10;
 /// The answers to what was collected from the records of a slice.
 pub(super) struct Finish<'f> {
     pub(super) tables: &'f [Table],
+    pub(super) prfs: &'f [Prf],
     pub(super) foreign: &'f ForeignIds,
     pub(super) centres: &'f Centres,
     pub(super) max_output_bytes: usize,
@@ -42,9 +44,10 @@ impl Finish<'_> {
     ) -> Result<Outcome, Outcome> {
         let mut sanitized = Sanitized { key: None, value: None, timestamp_ms: -1, headers: Vec::new(), counts: [0; 5] };
         if let (Some(program), Some(value), Some(written)) = (&pending.program, value, &output.value) {
-            let Finish { tables, foreign, centres, .. } = *self;
+            let Finish { tables, prfs, foreign, centres, .. } = *self;
             let printable = &raw.plan.printable;
-            let mut transforming = Transforming { tables, foreign, centres, printable, counts: [0; 5] };
+            let keyed = Keyed { prfs, person: pending.person.as_ref() };
+            let mut transforming = Transforming { tables, foreign, centres, printable, keyed, counts: [0; 5] };
             let left = program.transform(value, &mut transforming)?;
             sanitized.counts = transforming.counts;
             let Some(left) = left else {

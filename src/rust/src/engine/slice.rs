@@ -10,6 +10,7 @@ use super::finish::Finish;
 use super::{Host, Outcome, Raw};
 use crate::codec::Unescaped;
 use crate::consent::SubjectConsent;
+use crate::prf::{Keyed, Prf};
 use crate::program::{Centres, Collecting};
 use crate::schema::Rejection;
 use crate::subjects::ForeignIds;
@@ -29,20 +30,27 @@ const SLICE_TIME: Duration = Duration::from_millis(200);
 /// Sanitizes batches.
 pub struct Engine {
     tables: Vec<Table>,
+    prfs: Vec<Prf>,
     max_output_bytes: usize,
 }
 
 impl Engine {
-    /// Return an engine without tables.
+    /// Return an engine without keys.
     #[must_use]
     pub const fn new(max_output_bytes: usize) -> Self {
-        Self { tables: Vec::new(), max_output_bytes }
+        Self { tables: Vec::new(), prfs: Vec::new(), max_output_bytes }
     }
 
     /// Add the table of a token entry and return its number.
     pub fn add_table(&mut self, tokenizer: Tokenizer) -> usize {
         self.tables.push(Table::new(tokenizer));
         self.tables.len() - 1
+    }
+
+    /// Add a keyed function and return its number.
+    pub fn add_prf(&mut self, prf: Prf) -> usize {
+        self.prfs.push(prf);
+        self.prfs.len() - 1
     }
 
     /// Return the outcomes of the first records, at least one and as many as may be decoded at a time.
@@ -71,6 +79,7 @@ impl Engine {
         self.answer(&values, &decided, &mut foreign, &mut centres, host)?;
         let finish = Finish {
             tables: &self.tables,
+            prfs: &self.prfs,
             foreign: &foreign,
             centres: &centres,
             max_output_bytes: self.max_output_bytes,
@@ -94,10 +103,13 @@ impl Engine {
     ) -> Result<(), H::Error> {
         loop {
             let tables = &mut self.tables;
-            let mut collecting = Collecting { tables, foreign, centres, cells: Vec::new(), again: false };
+            let prfs = &self.prfs;
+            let keyed = Keyed { prfs, person: None };
+            let mut collecting = Collecting { tables, foreign, centres, keyed, cells: Vec::new(), again: false };
             for (value, entries) in values.iter().zip(decided) {
                 for pending in entries.iter().flatten() {
                     if let (Some(program), Some(value)) = (&pending.program, present(value)) {
+                        collecting.keyed.person = pending.person.as_ref();
                         program.collect(value, &mut collecting);
                     }
                 }

@@ -1,6 +1,8 @@
 //! What a record will need of others before it can be transformed: tokens, centres of cells, and forms of ids.
 
+use super::cells::Replacement;
 use super::{Cell, Centres, Does, Program, Step, Tokenize, cells};
+use crate::prf::Keyed;
 use crate::schema::Kind;
 use crate::subjects::ForeignIds;
 use crate::tables::Table;
@@ -16,6 +18,8 @@ pub struct Collecting<'c> {
     pub foreign: &'c mut ForeignIds,
     /// The centres that are known.
     pub centres: &'c Centres,
+    /// Keyed functions, and whom the record is about: a cell may be that of a point.
+    pub keyed: Keyed<'c>,
     /// The cells whose centres are not.
     pub cells: Vec<Cell>,
     /// Whether the answers can lead to further questions.
@@ -38,7 +42,9 @@ impl Step {
             (_, Value::Null | Value::Absent) => {}
             (Does::Tokenize(tokenize), _) => tokenize.collect(value, collecting),
             (Does::Record { fields, replacements }, Value::Record(record)) => {
-                if let Err(cell) = cells::replaced(replacements, record, collecting.centres) {
+                if replacements.iter().any(Replacement::asks)
+                    && let Err(cell) = cells::replaced(replacements, record, collecting.centres, collecting.keyed)
+                {
                     collecting.cells.push(cell);
                     collecting.again |= replacements.len() > 1;
                 }

@@ -7,6 +7,7 @@ use super::cells::{Centres, Replaced, Snapped, replaced};
 use super::collect::Text;
 use super::{Does, Invalid, Program, Step, Tokenize};
 use crate::generalize::Printable;
+use crate::prf::Keyed;
 use crate::schema::Kind;
 use crate::subjects::ForeignIds;
 use crate::tables::Table;
@@ -50,6 +51,8 @@ pub struct Transforming<'v> {
     pub centres: &'v Centres,
     /// Characters that can be printed.
     pub printable: &'v Printable,
+    /// Keyed functions, and whom the record is about.
+    pub keyed: Keyed<'v>,
     /// The counts.
     pub counts: Counts,
 }
@@ -104,7 +107,7 @@ impl<'v> Transforming<'v> {
             (Does::Misfit(invalid), _) => self.invalid(invalid)?,
             (Does::Tokenize(tokenize), _) => self.token(tokenize, value)?,
             (Does::Generalize(..), Value::Text(text)) if text.is_empty() => Some(self.kept(value)),
-            (Does::Generalize(generalizer, invalid), _) => match generalizer.apply(value, self.printable) {
+            (Does::Generalize(generalizer, invalid), _) => match generalizer.apply(value, self.printable, self.keyed) {
                 None => self.invalid(invalid)?,
                 coarse => {
                     self.count(Treated::Generalized);
@@ -113,7 +116,7 @@ impl<'v> Transforming<'v> {
             },
             (Does::Snap(_), _) => return Err(NOT_SNAPPED),
             (Does::Record { fields, replacements }, Value::Record(record)) => {
-                let replaced = replaced(replacements, record, self.centres).map_err(|_| NOT_COLLECTED)?;
+                let replaced = replaced(replacements, record, self.centres, self.keyed).map_err(|_| NOT_COLLECTED)?;
                 self.record(fields, record, &replaced, avro)?
             }
             (Does::Array(items), Value::Array(values)) => {
