@@ -21,6 +21,7 @@ from tokenweir.app.fileschemas import FILE_SCHEMAS
 from tokenweir.app.rules import RULES
 from tokenweir.config.models import Config
 from tokenweir.core import deadletter
+from tokenweir.core.detokenize.models import Grants
 from tokenweir.core.outcome import REASONS
 from tokenweir.core.policy.models import Policy
 from tokenweir.telemetry.metrics import METRICS
@@ -109,6 +110,12 @@ def config() -> str:
         "`TOKENWEIR__SECTION__KEY` replaces a key; relative paths are relative to the file."
     )
     return models("Keys of the configuration", introduction, json_schema(Config, "configuration"))
+
+
+def grants() -> str:
+    """Return the reference of the grants file's keys."""
+    introduction = "Every key of the file that `detokenize.grants` names: who may turn tokens back into values."
+    return models("Keys of the grants file", introduction, json_schema(Grants, "grants"))
 
 
 def metrics() -> str:
@@ -201,6 +208,7 @@ FILES: dict[str, Callable[[], str]] = {
     "schemas/deadletter.avsc": lambda: as_json(json.loads(deadletter.SCHEMA)),
     "docs/reference/policy.md": policy,
     "docs/reference/config.md": config,
+    "docs/reference/grants.md": grants,
     "docs/reference/metrics.md": metrics,
     "docs/reference/reasons.md": reasons,
     "docs/reference/rules.md": rules,

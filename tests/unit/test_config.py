@@ -249,7 +249,7 @@ def test_no_file_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_key_has_an_override() -> None:
     """Each leaf of the model can be set by its variable."""
     names = override_names()
-    assert len(names) == len(set(names.values())) == 30
+    assert len(names) == len(set(names.values())) == 56
     assert names["TOKENWEIR__KEYS__KEK__FILE"] == ("keys", "kek", "file")
     assert names["TOKENWEIR__REGISTRY__REGISTER"] == ("registry", "register")
 
@@ -341,6 +341,32 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         path.write_bytes(content)
     with pytest.raises(FileFormatError, match=r"c\.yaml: "):
         load_config(path, {})
+
+
+def test_a_list_is_overridden_as_json() -> None:
+    """As a mapping is; what is no list is a finding that names the variable."""
+    name = "TOKENWEIR__SERVE__OIDC__ALGORITHMS"
+    config = load_config_text("version: 1\n", "c.yaml", {name: '["EdDSA"]'})
+    assert config.serve.oidc.algorithms == ["EdDSA"]
+    for text in ("EdDSA", '{"a": 1}', '["none"]', "[]"):
+        with pytest.raises(FindingsError) as caught:
+            load_config_text("version: 1\n", "c.yaml", {name: text})
+        assert {finding.file for finding in caught.value.findings} == {name}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "serve: {tls: {certificate: a.pem}}",
+        "serve: {tls: {client_ca: a.pem}}",
+        "serve: {oidc: {issuer: https://login.example.com}}",
+        "serve: {oidc: {issuer: https://login.example.com, audience: a}}",
+    ],
+)
+def test_half_an_identity_is_refused(text: str) -> None:
+    """What only makes sense together is given together."""
+    with pytest.raises(FindingsError, match=r"go together|needs"):
+        load_config_text(f"version: 1\n{text}\n", "c.yaml", {})
 
 
 def test_empty_sections_are_their_defaults() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tokenweir import config
+from tokenweir.core.detokenize import grants
 from tokenweir.core.policy import rules as policy
 
 #: What can be wrong between a policy and a schema.
@@ -53,4 +54,5 @@ FILES: Final[dict[str, str]] = {
     "consent-line": "A line of a consent file that cannot be read; the file is then not used at all.",
 }
 
-RULES: Final[dict[str, str]] = policy.RULES | PLANNING | config.RULES | CONFIGURATION | FILES
+#: Where two files have a rule of one name, the policy's sentence stands.
+RULES: Final[dict[str, str]] = grants.RULES | policy.RULES | PLANNING | config.RULES | CONFIGURATION | FILES

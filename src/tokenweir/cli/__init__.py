@@ -27,6 +27,9 @@ _MODULES: Final = (
     "consent",
     "offsets",
     "replay",
+    "detokenize",
+    "grants",
+    "audit",
     "version",
 )
 

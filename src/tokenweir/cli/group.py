@@ -33,6 +33,7 @@ SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "Start here": ("demo", "init", "sanitize"),
     "Write a policy": ("lint", "plan", "explain", "diff", "coverage", "test", "schema", "config", "notice"),
     "Run the gateway": ("keys", "doctor", "preview", "run", "consent", "offsets", "replay"),
+    "Turn tokens back": ("detokenize", "serve", "grants", "audit"),
 }
 
 

@@ -169,3 +169,7 @@ class Keyset:
             derive(self._state, (_STATE, "consent-id"), ROOT_BYTES),
             derive(self._state, (_STATE, "consent-mac"), ROOT_BYTES),
         )
+
+    def audit_mark_key(self) -> TokenKey:
+        """Return the key of the marks that stand for tokens in the audit log."""
+        return derive(self._state, (_STATE, "audit-mark"), ROOT_BYTES)
