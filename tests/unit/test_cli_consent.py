@@ -250,6 +250,7 @@ class _StandingTopic(ConsentTopic):
     def __init__(self, cleanup: str = "compact") -> None:
         self._topic = "consent.decisions"
         self._partitions = 1
+        self._seal = None
         self._cleanup = cleanup
         self.written: list[bytes] = []
 

@@ -244,7 +244,7 @@ def test_an_import_says_why_it_writes_fewer_records_than_it_read_lines(
     config = tmp_path / "tokenweir.yaml"
     config.write_text("version: 1\nkafka: {bootstrap_servers: 'b.invalid:1'}\n")
     topic = SimpleNamespace(name="decisions", import_states=lambda states, _progress: len(states))
-    monkeypatch.setattr(consentwriter, "ConsentTopic", lambda _config: topic)
+    monkeypatch.setattr(consentwriter, "ConsentTopic", lambda _config, _seal: topic)
     line = (
         '{{"subject":"customer:{:010}","version":1,"decided_at":"2026-01-01T00:00:00Z","decisions":{{"*":"deny"}}}}\n'
     ).format

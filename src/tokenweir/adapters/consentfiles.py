@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tokenweir.adapters.consentbinding import StoreCorruptError, store_directories
-from tokenweir.core.consent import SubjectConsent, decode
+from tokenweir.core.consent import HashedSubject, SubjectConsent, decode
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import DecodeError, RefusedError
 
@@ -21,6 +21,9 @@ from tokenweir.errors import DecodeError, RefusedError
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 _ID_BYTES: Final = 16
+_KEY_ID_BYTES: Final = 8
+#: It has no colon, so that no subject's canonical form is equal to it.
+_KEY_ID_LABEL: Final = b"tokenweir-consent-key-id1"
 _MAC_BYTES: Final = 8
 _KEY_BYTES: Final = 32
 
@@ -59,6 +62,15 @@ class Seal:
     def id_of(self, subject: Subject) -> bytes:
         """Return the key of a subject's entry."""
         return hmac.digest(self._id_key, subject.canonical.encode(), "sha256")[:_ID_BYTES]
+
+    @property
+    def key_id(self) -> str:
+        """The fingerprint of the key that hides ids: a MAC of a constant, which tells nothing about the key."""
+        return hmac.digest(self._id_key, _KEY_ID_LABEL, "sha256")[:_KEY_ID_BYTES].hex()
+
+    def hashed(self, subject: Subject) -> HashedSubject:
+        """Return a subject with the name of its entry in place of its id, as an erasure has it on the topic."""
+        return HashedSubject(subject.type, self.key_id, self.id_of(subject))
 
     def name_of(self, raw_key: bytes) -> str:
         """Return a name for a record key that is not to be stored as it is."""

@@ -197,7 +197,7 @@ class ConsentStoreWriter:
             position: The next offset of the partitions that moved; never smaller than before.
             current_at_ms: A time at which nothing was missing, if it is known.
         """
-        changes = Changes(len(self._meta.position), self._seal.name_of, self._purposes)
+        changes = Changes(len(self._meta.position), self._seal.name_of, self._purposes, key_id=self._seal.key_id)
         for record in records:
             changes.add(record)
         blocked = {
@@ -363,8 +363,7 @@ class ConsentStoreWriter:
                 raise StoreCorruptError("the consent store is not as its writer left it")
             if changes is not None:
                 more = 0
-                for subject, states in changes.by_subject.items():
-                    key = self._seal.id_of(subject)
+                for key, states in self._by_key(changes).items():
                     old = view.get(key)
                     new = self._changed(key, old, states)
                     entries.append((key, new))
@@ -377,6 +376,13 @@ class ConsentStoreWriter:
         # Only what is committed counts.
         self._meta, self._meta_entry = meta, entry
         self._tell_blocked()
+
+    def _by_key(self, changes: Changes) -> Mapping[bytes, Mapping[str, SourceState | None]]:
+        """Return what changes, by the key of its entry: an erasure has no id, and names the entry itself."""
+        by_key = {self._seal.id_of(subject): dict(states) for subject, states in changes.by_subject.items()}
+        for digest, states in changes.by_digest.items():
+            by_key.setdefault(digest, {}).update(states)
+        return by_key
 
     def _tell_blocked(self) -> None:
         """Tell tools what is blocked, when it has changed."""

@@ -11,6 +11,9 @@ from confluent_kafka import KafkaError, Message, Producer
 from tokenweir.adapters.kafka_errors import KAFKA_LOGGER, KafkaFault, configuration_faults, fault, faults
 from tokenweir.core.librdkafka import PropertyValue, for_producer
 
+PARTITION_UA = -1
+"""No partition is named: the key says which."""
+
 DELIVERY_SECONDS = 30
 """After this time a record that is not acknowledged is given up; it may have been written nevertheless."""
 
@@ -53,14 +56,24 @@ class TopicWriter:
         self._topic = topic
         self._fault: KafkaFault | None = None
 
-    def write(self, key: bytes, value: bytes | None) -> Acknowledged:
+    def write(
+        self, key: bytes, value: bytes | None, *, partition: int = PARTITION_UA, timestamp_ms: int = 0
+    ) -> Acknowledged:
         """Write one record and return where it is.
+
+        Args:
+            key: Its key.
+            value: Its value, None for a tombstone.
+            partition: Where it goes; by default where its key belongs.
+            timestamp_ms: Its time in milliseconds since 1970; 0 is now.
 
         Raises:
             KafkaFault: It was not acknowledged.
         """
         places: list[Acknowledged] = []
-        self.write_all([(key, value)], lambda _key, place: places.append(place))
+        report = partial(self._reported, key, lambda _key, place: places.append(place))
+        self._produce(key, value, report, partition, timestamp_ms)
+        self._flush()
         return places[0]
 
     def write_all(
@@ -76,6 +89,9 @@ class TopicWriter:
             self._produce(key, value, partial(self._reported, key, on_acknowledged))
             if self._fault is not None:
                 break
+        self._flush()
+
+    def _flush(self) -> None:
         with faults("write"):
             waiting = self._producer.flush(DELIVERY_SECONDS + 5)
         if self._fault is not None:
@@ -83,11 +99,20 @@ class TopicWriter:
         if waiting:
             raise KafkaFault("write", "_TIMED_OUT", f"{waiting} records are not acknowledged", retriable=True)
 
-    def _produce(self, key: bytes, value: bytes | None, report: Callable[[KafkaError | None, Message], None]) -> None:
+    def _produce(
+        self,
+        key: bytes,
+        value: bytes | None,
+        report: Callable[[KafkaError | None, Message], None],
+        partition: int = PARTITION_UA,
+        timestamp_ms: int = 0,
+    ) -> None:
         while True:
             try:
                 with faults("write"):
-                    self._producer.produce(self._topic, value, key, on_delivery=report)
+                    self._producer.produce(
+                        self._topic, value, key, partition, on_delivery=report, timestamp=timestamp_ms
+                    )
                     self._producer.poll(0)
             except BufferError:
                 self._producer.poll(_POLL_SECONDS)

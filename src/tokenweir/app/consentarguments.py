@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tokenweir.app.consentlines import unknown_name, unknown_type
-from tokenweir.core.consent import EVERY_PURPOSE, ConsentKey, ConsentKeyError, Word, parse_key
+from tokenweir.core.consent import EVERY_PURPOSE, ConsentKey, ConsentKeyError, Word, is_reserved, parse_key
 from tokenweir.core.policy.models import DigitsForm, Policy
 from tokenweir.core.subjects import Subject, canonical_id
 from tokenweir.errors import InvalidValueError, UsageError
@@ -26,6 +26,8 @@ def subject_of(text: str, policy: Policy) -> tuple[ConsentKey, bool]:
     unknown = unknown_type(key.subject.type, policy)
     if unknown:
         raise UsageError(unknown)
+    if is_reserved(key.subject):
+        raise UsageError("this is the key of an erasure, and none of a person: name the person to `tokenweir erase`")
     kind = policy.subjects[key.subject.type]
     try:
         subject = Subject(key.subject.type, canonical_id(kind.form, key.subject.id))

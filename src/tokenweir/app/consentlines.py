@@ -14,6 +14,7 @@ from tokenweir.core.consent import (
     ConsentKeyError,
     SourceState,
     SubjectConsent,
+    is_reserved,
     merge,
     parse_key,
     read_state,
@@ -151,6 +152,8 @@ def _problems(key: ConsentKey, state: SourceState | None, policy: Policy) -> lis
     unknown = unknown_type(key.subject.type, policy)
     if unknown:
         problems.append(unknown)
+    elif is_reserved(key.subject):
+        problems.append("the key is that of an erasure, and only `tokenweir erase` writes those")
     elif not _fits(policy, key.subject):
         problems.append(f"the id does not have the form of a {key.subject.type} in the policy")
     return [problem for problem in problems if problem]

@@ -8,23 +8,28 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tokenweir.adapters.admin import Admin
+from tokenweir.adapters.consentfiles import Seal
 from tokenweir.adapters.topicreader import read_until
 from tokenweir.adapters.topicwriter import Acknowledged, TopicWriter
 from tokenweir.app.consentlines import ConsentLine, known_lines
 from tokenweir.config import Config
 from tokenweir.core.consent import (
+    ERASED_SOURCE,
     EVERY_PURPOSE,
+    UNDECODABLE,
     UNKNOWN,
     Changes,
     ConsentKey,
     ConsentKeyError,
     ConsentRecord,
+    Hasher,
     SourceState,
     SubjectConsent,
     Verdict,
     Word,
     answer,
     format_key,
+    hashed_subject,
     misplaced_partitions,
     parse_key,
     to_value,
@@ -38,6 +43,12 @@ from tokenweir.runtime.blocks import Blocks, blocks_of
 _CLIENT_ID: Final = "tokenweir-consent-tool"
 _SHOW_EVERY: Final = 10_000
 _SHOWN_LINES: Final = 5
+
+#: What is said to whoever would bring somebody back without meaning to.
+ERASED: Final = (
+    "this person was erased and stays denied whatever is decided; to begin anew with their consent, lift the erasure "
+    "first with 'tokenweir erase --lift'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +135,25 @@ class Found:
         subjects: The consent of the wanted subjects of whom the topic says anything.
         records: How many records were read.
         blocks: Keys that cannot be read and nobody has acknowledged; a gateway denies every subject for them.
+        erased: The digests of all erased people in the partitions that were read.
+        hasher: Tells whose digests these are, None where there are no keys.
     """
 
     subjects: dict[Subject, SubjectConsent] = field(default_factory=dict)
     records: int = 0
     blocks: Blocks = field(default_factory=Blocks)
+    erased: frozenset[bytes] = frozenset()
+    hasher: Hasher | None = None
+
+    def consent(self, subject: Subject) -> SubjectConsent:
+        """Return what a gateway would know of a wanted subject: one that was erased is denied, whatever else is said.
+
+        Without a hasher nobody can tell who was erased.
+        """
+        known = self.subjects.get(subject, UNKNOWN)
+        if self.hasher is None or not self.erased or self.hasher(subject).digest not in self.erased:
+            return known
+        return SubjectConsent({**known.states, ERASED_SOURCE: UNDECODABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +176,10 @@ class Written:
 class ConsentTopic:
     """The consent topic of a gateway, for tools. Every method may raise :class:`KafkaFault`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, seal: Seal | None = None) -> None:
+        """Look at the topic; ``seal`` is that of the keyset, without which erased people cannot be told."""
         self._config = config
+        self._seal = seal
         self._properties = config.kafka.client_properties()
         self._topic = config.consent.topic
         self._admin = Admin(self._properties)
@@ -182,8 +209,9 @@ class ConsentTopic:
         numbers = range(self._partitions) if partitions is None else sorted(set(partitions))
         low = self._admin.low_watermarks(self._topic, numbers)
         high = self._admin.high_watermarks(self._topic, numbers)
-        changes = Changes(self._partitions, lambda key: hashlib.sha256(key).hexdigest())
-        found = Found()
+        key_id = "" if self._seal is None else self._seal.key_id
+        changes = Changes(self._partitions, lambda key: hashlib.sha256(key).hexdigest(), key_id=key_id)
+        found = Found(hasher=None if self._seal is None else self._seal.hashed)
         spans = {number: (low[number], high[number]) for number in numbers}
         for message in read_until(self._properties, self._topic, spans):
             found.records += 1
@@ -197,6 +225,9 @@ class ConsentTopic:
                 place = message.partition() or 0, message.offset() or 0
                 changes.add(ConsentRecord(*place, raw_key, raw_value, message.timestamp()[1]))
         found.blocks = blocks_of(self._config, self._topic_id, changes.unreadable)
+        found.erased = frozenset(
+            digest for digest, by_source in changes.by_digest.items() if any(map(_stands, by_source.values()))
+        )
         for subject, by_source in changes.by_subject.items():
             states = {source: state for source, state in by_source.items() if state is not None}
             if states:
@@ -222,12 +253,14 @@ class ConsentTopic:
         The whole topic is read: what keeps the subject denied may be in any partition.
 
         Raises:
-            RefusedError: The present state cannot be read, or the topic is not compacted.
+            RefusedError: The subject was erased, its present state cannot be read, or the topic is not compacted.
         """
         self._require_compacted()
         writer = self._writer()
         found = self.read(lambda subject: subject == key.subject, on_progress=on_progress)
-        consent = found.subjects.get(key.subject, UNKNOWN)
+        consent = found.consent(key.subject)
+        if ERASED_SOURCE in consent.states:
+            raise RefusedError(ERASED)
         new = change.apply(consent.states.get(key.source), now_ms)
         return Written(new, writer.write(_raw_key(key), to_value(new)), misplaced_partitions(consent), found.blocks)
 
@@ -272,7 +305,13 @@ class ConsentTopic:
         """Refuse what would undo a decision that stands: the last record of a key wins, whatever its dates say."""
         subjects = {line.key.subject for line in lines}
         partitions = {partition_of(_raw_key(line.key), self._partitions) for line in lines}
+        if self._seal is not None:
+            keys = {self._seal.hashed(subject).canonical.encode() for subject in subjects}
+            partitions |= {partition_of(key, self._partitions) for key in keys}
         found = self.read(lambda subject: subject in subjects, partitions)
+        erased = [line.number for line in lines if ERASED_SOURCE in found.consent(line.key.subject).states]
+        if erased:
+            raise RefusedError(f"{_numbered(erased)}: {ERASED}. Nothing was written")
         forgetting, older = [], []
         for line in lines:
             consent = found.subjects.get(line.key.subject)
@@ -357,13 +396,18 @@ def _numbered(lines: Sequence[int]) -> str:
     return f"line{'' if len(lines) == 1 else 's'} {shown}{more}"
 
 
+def _stands(state: SourceState | None) -> bool:
+    return state is not None
+
+
 def _denies(state: SourceState) -> bool:
     return state.undecodable or any(decision.decision == "deny" for decision in state.decisions.values())
 
 
 def _is_wanted(key: bytes | None, wanted: Callable[[Subject], bool]) -> bool:
-    """Say whether a record may matter: a key that cannot be read may be about anybody."""
+    """Say whether a record may matter: a key that cannot be read, or that is hidden, may be about anybody."""
     try:
-        return wanted(parse_key(key).subject)
+        parsed = parse_key(key)
+        return hashed_subject(parsed) is not None or wanted(parsed.subject)
     except ConsentKeyError:
         return True

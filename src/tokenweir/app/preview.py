@@ -32,7 +32,7 @@ from tokenweir.core.planning import SourceSchema, plan_schema
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import DecodeError, RefusedError, RegistryError, SchemaError
 from tokenweir.runtime.blocks import Blocks
-from tokenweir.runtime.gateway import keyset_path
+from tokenweir.runtime.gateway import keyset_path, seal_of
 from tokenweir.runtime.plans import source_schema
 from tokenweir.runtime.sources import key_domains, stream_context
 
@@ -158,7 +158,9 @@ class Preview:
 
     def _consent(self, subjects: set[Subject]) -> _Lookup:
         try:
-            found = ConsentTopic(self.config).read(lambda subject: subject in subjects)
+            found = ConsentTopic(self.config, None if self.ephemeral else seal_of(self._keyset)).read(
+                lambda subject: subject in subjects
+            )
         except KafkaFault as fault:
             if fault.code != "UNKNOWN_TOPIC_OR_PART":
                 raise
@@ -167,7 +169,8 @@ class Preview:
         self.consent_records = found.records
         self.consent_subjects = len(found.subjects)
         self.blocks = found.blocks
-        return _Lookup(found.subjects, everybody=DENIED if found.blocks.offsets else None)
+        known = {subject: found.consent(subject) for subject in subjects}
+        return _Lookup(known, everybody=DENIED if found.blocks.offsets else None)
 
     def _previewed(self, stream: str, item: _Item, outcomes: list[Outcome] | None, *, raw: bool) -> Previewed:
         found = self.workspace.policy.policy.streams[stream]

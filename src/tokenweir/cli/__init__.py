@@ -25,11 +25,13 @@ _MODULES: Final = (
     "preview",
     "run",
     "consent",
+    "erase",
     "offsets",
     "replay",
     "detokenize",
     "grants",
     "audit",
+    "report",
     "version",
 )
 

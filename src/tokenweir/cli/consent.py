@@ -95,6 +95,7 @@ def set_(
     from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.app.consentarguments import decisions_of  # noqa: PLC0415 - as above.
     from tokenweir.app.consentwriter import Change, ConsentTopic  # noqa: PLC0415 - as above.
+    from tokenweir.runtime.gateway import seal_if_open  # noqa: PLC0415 - as above.
 
     found, loaded = open_policy(config)
     policy = loaded.policy
@@ -106,7 +107,7 @@ def set_(
     expires_at_ms = _expiry(expires, words, now_ms)
     change = Change(words, expires_at_ms, notice, evidence, minor, jurisdiction)
     with cluster_faults(found):
-        topic = ConsentTopic(found)
+        topic = ConsentTopic(found, seal_if_open(found))
     try:
         with cluster_faults(found):
             written = topic.change(key, change, now_ms, _progress("records read"))
@@ -151,12 +152,13 @@ def get(
         misplaced_partitions,
     )
     from tokenweir.runtime.blocks import Blocks  # noqa: PLC0415 - as above.
+    from tokenweir.runtime.gateway import seal_if_open  # noqa: PLC0415 - as above.
 
     settings, loaded = open_policy(config)
     policy = loaded.policy
     key = key_of(subject, source, policy)
     with cluster_faults(settings):
-        topic = ConsentTopic(settings)
+        topic = ConsentTopic(settings, seal_if_open(settings))
     blocks, misplaced = Blocks(), list[int]()
     if key.source:
         with cluster_faults(settings):
@@ -165,8 +167,10 @@ def get(
     else:
         with cluster_faults(settings):
             found = topic.read(lambda other: other == key.subject, on_progress=_progress("records read"))
-        consent = found.subjects.get(key.subject, UNKNOWN)
+        consent = found.consent(key.subject)
         blocks, misplaced = found.blocks, misplaced_partitions(consent)
+        if found.erased and found.hasher is None:
+            talk("people were erased; whether this is one of them is not known here: the keys cannot be opened")
         if blocks.offsets:
             consent = DENIED
     found_answers = answers(consent, policy, time.time_ns() // 1_000_000)
@@ -193,6 +197,7 @@ def import_(
     """
     from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.app.consentwriter import ConsentTopic, states_in  # noqa: PLC0415 - slow to import.
+    from tokenweir.runtime.gateway import seal_if_open  # noqa: PLC0415 - as above.
 
     text = _text_of(file)
     settings, loaded = open_policy(config)
@@ -200,7 +205,7 @@ def import_(
     states, lines = states_in(text, file, time.time_ns() // 1_000_000, policy)
     forgotten = sum(line.state is None for line in states.values())
     with cluster_faults(settings):
-        topic = ConsentTopic(settings)
+        topic = ConsentTopic(settings, seal_if_open(settings))
     if forgotten and not yes:
         warning = f"{_counted(forgotten, 'state')} will be forgotten, which cannot be taken back"
         have_typed("topic", topic.name, warning=warning, stdin_is_taken=file == "-")
@@ -351,10 +356,14 @@ def _answer(answered: Answered, consent: SubjectConsent, policy: Policy) -> str:
 
 
 def _source_rows(consent: SubjectConsent) -> list[list[str]]:
+    from tokenweir.core.consent import ERASED_SOURCE  # noqa: PLC0415 - slow to import.
+
     rows = []
     for source, state in sorted(consent.states.items()):
         name = f"(misplaced in partition {source.split('!')[1]})" if source.startswith("!") else source or "(bare key)"
-        if state.undecodable:
+        if source == ERASED_SOURCE:
+            rows.append(["(erased)", "*", "deny", "", "", "", "'tokenweir erase --status' tells more"])
+        elif state.undecodable:
             rows.append([name, "*", "deny", "", "", "", "cannot be read"])
         rows += [
             [

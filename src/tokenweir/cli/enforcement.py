@@ -88,7 +88,7 @@ def revoke(
     told = f"{key_text(key)}: withdrawal written to {topic.name}, partition {place.partition}, offset {place.offset}"
     (talk if format_ is Format.JSON else out)(told)
     begun = time.monotonic()
-    report = None if wait is None else await_enforcement(found, loaded, withdrawal, wait, _Teller())
+    report = None if wait is None else await_enforcement(found, loaded, withdrawal, wait, Teller())
     if format_ is Format.JSON:
         out_json(
             {
@@ -136,7 +136,7 @@ def status(
     report = None
     if partition is not None and offset is not None:
         withdrawal = positions.withdrawal(partition, offset)
-        report = await_enforcement(found, loaded, withdrawal, wait, _Teller())
+        report = await_enforcement(found, loaded, withdrawal, wait, Teller())
     if format_ is Format.JSON:
         enforcement = None if report is None or partition is None else _plain_report(report, partition, begun)
         out_json({**_plain_positions(positions), "enforcement": enforcement})
@@ -154,7 +154,7 @@ def _end(report: Report | None) -> None:
         raise typer.Exit(_PENDING)
 
 
-class _Teller:
+class Teller:
     """Says on standard error what holds a withdrawal up, whenever that changes, at most once a second."""
 
     def __init__(self) -> None:
@@ -162,6 +162,7 @@ class _Teller:
         self._told_at = time.monotonic()
 
     def __call__(self, report: Report) -> None:
+        """Look at one more answer."""
         now = time.monotonic()
         present = frozenset((holdup.place, holdup.alarm) for holdup in report.holdups)
         if present == self._told or now - self._told_at < _TELL_EVERY_SECONDS:

@@ -32,7 +32,7 @@ _WRITE_FAULTS: Final = frozenset(
 SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "Start here": ("demo", "init", "sanitize"),
     "Write a policy": ("lint", "plan", "explain", "diff", "coverage", "test", "schema", "config", "notice"),
-    "Run the gateway": ("keys", "doctor", "preview", "run", "consent", "offsets", "replay"),
+    "Run the gateway": ("keys", "doctor", "preview", "run", "consent", "erase", "offsets", "replay"),
     "Turn tokens back": ("detokenize", "serve", "grants", "audit"),
 }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokenweir.adapters.consentbinding import store_directory
+from tokenweir.adapters.consentfiles import Seal
 from tokenweir.adapters.engines import EngineName, engine_name
 from tokenweir.adapters.kek import open_kek
 from tokenweir.adapters.keysource import load_keyset
@@ -120,6 +121,20 @@ def store_of(config: Config) -> Path:
 def keyset_path(config: Config) -> Path:
     """Return the keyset's file."""
     return config.keys.directory / "keyset.json"
+
+
+def seal_of(keyset: Keyset) -> Seal:
+    """Return what hides the ids of people in the consent store, and on the topic once they are erased."""
+    id_key, mac_key = keyset.consent_store_keys()
+    return Seal(id_key.reveal(), mac_key.reveal())
+
+
+def seal_if_open(config: Config) -> Seal | None:
+    """Return the seal of the configuration's keyset, None where there are no keys on this machine."""
+    try:
+        return seal_of(load_keyset(keyset_path(config), config.keys.kek.file))
+    except KeysError:
+        return None
 
 
 def ordinal(config: Config, host: str | None = None) -> int:

@@ -26,6 +26,7 @@ from tokenweir.runtime.casualties import Casualties, Verdict
 from tokenweir.runtime.children import ChildSpec
 from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.gateway import Gateway
+from tokenweir.runtime.policyarchive import PolicyArchive
 from tokenweir.runtime.statelock import holder, open_lock, try_lock
 from tokenweir.runtime.status import ChildState, Phase, Sign, read_sign
 from tokenweir.telemetry import metrics
@@ -105,6 +106,7 @@ class Supervisor:
             self._on_listening(server.port)
             code = self._preflight()
             if code == ExitCode.DONE and not self._stopping.is_set():
+                self._archive(PolicyArchive.begin, self._loaded.policy.revision, self._gateway.policy_text)
                 self._make_children()
                 log(
                     Event.GATEWAY_STARTED,
@@ -117,8 +119,18 @@ class Supervisor:
                 code = self._watch(slot)
                 log(Event.GATEWAY_STOPPING)
             self._stop_children()
+            if self._children:
+                self._archive(PolicyArchive.end)
         log(Event.GATEWAY_STOPPED, exit_code=int(code))
         return int(code)
+
+    def _archive(self, write: Callable[..., None], *facts: object) -> None:
+        """Write down from when to when this policy decides; a full disk costs only that, and stops no stream."""
+        archive = PolicyArchive(self._gateway.config.state.directory)
+        try:
+            write(archive, self._loaded.digest, *facts, time.time_ns() // 1_000_000)
+        except OSError as error:
+            log(Event.EXCEPTION_RAISED, error=error, phase="policy_archive")
 
     def _own_slot(self) -> SlotWriter:
         series = metrics.supervisor_series(

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from tokenweir.core.consent.changes import Applied, Changes, ConsentRecord, misplaced_partitions
 from tokenweir.core.consent.decide import Answer, PurposeRule, Verdict, answer, passing
+from tokenweir.core.consent.erased import (
+    ERASED_SOURCE,
+    HashedSubject,
+    Hasher,
+    hashed_subject,
+    is_reserved,
+)
 from tokenweir.core.consent.states import (
     DENIED,
     EVERY_PURPOSE,
@@ -30,6 +37,7 @@ from tokenweir.core.consent.topic import (
 
 __all__ = [
     "DENIED",
+    "ERASED_SOURCE",
     "EVERY_PURPOSE",
     "UNDECODABLE",
     "UNKNOWN",
@@ -40,6 +48,8 @@ __all__ = [
     "ConsentKeyError",
     "ConsentRecord",
     "Decision",
+    "HashedSubject",
+    "Hasher",
     "PurposeRule",
     "SourceState",
     "SubjectConsent",
@@ -49,6 +59,8 @@ __all__ = [
     "decode",
     "encode",
     "format_key",
+    "hashed_subject",
+    "is_reserved",
     "merge",
     "misplaced_partitions",
     "parse_key",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tokenweir.core.consent.erased import ERASED_SOURCE, HashedSubject, erasure_of, hashed_subject
 from tokenweir.core.consent.states import EVERY_PURPOSE, UNDECODABLE, SourceState, SubjectConsent
 from tokenweir.core.consent.topic import ConsentKeyError, parse_key, parse_value
 from tokenweir.core.subjects import Subject, partition_of
@@ -57,12 +58,18 @@ class Changes:
 
     Attributes:
         by_subject: The new state of each source that changed; None forgets it.
+        by_digest: The same of erased people, by the digest that stands for their id.
         unreadable: By partition the offset of the last record that may have been about anybody: its key could not be
             read. A tombstone is none of these, for what is not known cannot be forgotten.
     """
 
     def __init__(
-        self, partitions: int, name_of: Callable[[bytes], str], purposes: frozenset[str] | None = None
+        self,
+        partitions: int,
+        name_of: Callable[[bytes], str],
+        purposes: frozenset[str] | None = None,
+        *,
+        key_id: str = "",
     ) -> None:
         """Prepare.
 
@@ -70,12 +77,16 @@ class Changes:
             partitions: How many the topic has.
             name_of: Gives a record key a name of at most 64 characters that does not show it.
             purposes: Those that the policy knows, to count others; None counts nothing.
+            key_id: The id of the key that hides erased people here; another's erasure may be about anybody. "" believes
+                all of them, for who only looks.
         """
         self.by_subject: dict[Subject, dict[str, SourceState | None]] = {}
+        self.by_digest: dict[bytes, dict[str, SourceState | None]] = {}
         self.unreadable: dict[int, int] = {}
         self._partitions = partitions
         self._name_of = name_of
         self._purposes = purposes
+        self._key_id = key_id
         self._records = self._undecodable = self._misplaced = self._unreadable = self._unknown_purposes = 0
 
     @property
@@ -88,12 +99,13 @@ class Changes:
         self._records += 1
         try:
             key = parse_key(record.key)
+            erased = self._ours(hashed_subject(key))
         except ConsentKeyError:
             self._unreadable += 1
             if record.value is not None:
                 self.unreadable[record.partition] = record.offset
             return
-        source = key.source
+        source = key.source if erased is None else ERASED_SOURCE
         state = parse_value(record.value, record.timestamp_ms)
         raw_key = record.key or b""
         if not key.canonical or partition_of(raw_key, self._partitions) != record.partition:
@@ -107,7 +119,20 @@ class Changes:
             self._undecodable += 1
         if state is not None and self._purposes is not None:
             self._unknown_purposes += _unknown(state, self._purposes)
-        self.by_subject.setdefault(key.subject, {})[source] = state
+        if erased is None:
+            self.by_subject.setdefault(key.subject, {})[source] = state
+        else:
+            self.by_digest.setdefault(erased.digest, {})[source] = erasure_of(state)
+
+    def _ours(self, erased: HashedSubject | None) -> HashedSubject | None:
+        """Return an erasure that can be understood here.
+
+        Raises:
+            ConsentKeyError: It was made with another key.
+        """
+        if erased is not None and self._key_id not in {"", erased.key_id}:
+            raise ConsentKeyError("the erasure was made with another keyset")
+        return erased
 
 
 def misplaced_partitions(consent: SubjectConsent) -> list[int]:
