@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-
 from tests.support.keyworlds import PROVIDERS, KeyWorld, key_world, old_vault_world
+
 from tokenweir.adapters.kek import STATE, FileKek, Kek, KekContext, open_kek, remote
 from tokenweir.adapters.keysource import init_keyset, load_keyset
 from tokenweir.config.loader import load_config_text
@@ -72,7 +72,7 @@ def test_every_byte_counts(world: KeyWorld) -> None:
     """A wrapped root of which any byte was changed does not open; nor does a part of it, nor anything else."""
     kek = world.kek()
     wrapped = kek.wrap(ROOT, CRM)
-    # Of AWS's and Azure's the whole of the header, and of each a sample of the rest.
+    # Each costs a question; a seventh of them meets header, nonce, ciphertext and tag.
     for place in {*range(0, len(wrapped), 7), len(wrapped) - 1}:
         changed = bytearray(wrapped)
         changed[place] ^= 1
