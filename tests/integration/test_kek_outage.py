@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.support.keyservers import TOKEN
 from tests.support.keyworlds import KeyWorld, key_world
 from tests.support.rig import Broker, SchemaRegistry
 from tests.support.worlds import RunningGateway, World, until
 
 pytestmark = pytest.mark.integration
+
+_PATIENCE_SECONDS = 90  # Each question is a process of its own, which takes its time on a loaded machine.
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def world(provider: KeyWorld, kafka: Broker, registry: SchemaRegistry, tmp_path:
 def sent(world: World, gateway: RunningGateway, count: int) -> set[bytes]:
     """Send an event of customer 7, and return the keys of all that left; ``count`` is how many that must be."""
     world.send(7, partition=0)
-    until(lambda: len(world.read("raw.crm")) == count, gateway.log)
+    until(lambda: len(world.read("raw.crm")) == count, gateway.log, _PATIENCE_SECONDS)
     return {record.key for record in world.read("raw.crm")}
 
 
@@ -52,19 +53,19 @@ def test_silence_is_borne_and_a_no_stops(world: World, provider: KeyWorld) -> No
     world.allow(7, "email_marketing")
     gateway = world.start()
     try:
-        until(gateway.ready, gateway.log)
+        until(gateway.ready, gateway.log, _PATIENCE_SECONDS)
         first = sent(world, gateway, 1)
         provider.service.fault = "unavailable"
-        until(lambda: "[-]keys" in gateway.get("/readyz?verbose")[1], gateway.log)
+        until(lambda: "[-]keys" in gateway.get("/readyz?verbose")[1], gateway.log, _PATIENCE_SECONDS)
         assert sent(world, gateway, 2) == first
         assert gateway.metric("tokenweir_kek_unconfirmed_seconds") > 1
         provider.service.fault = None
-        until(gateway.ready, gateway.log)
+        until(gateway.ready, gateway.log, _PATIENCE_SECONDS)
         assert gateway.events("kek_recovered")
 
         provider.service.fault = "denied"
 
-        until(lambda: gateway.process.poll() is not None, gateway.log)
+        until(lambda: gateway.process.poll() is not None, gateway.log, _PATIENCE_SECONDS)
         assert gateway.process.returncode == 3
         assert "error: Vault transit key transit/first may not be used" in gateway.log()
         assert gateway.events("kek_lost")[0]["reason"] == "refused"
@@ -76,7 +77,7 @@ def test_silence_is_borne_and_a_no_stops(world: World, provider: KeyWorld) -> No
     provider.service.fault = None
     again = world.start()
     try:
-        until(again.ready, again.log)
+        until(again.ready, again.log, _PATIENCE_SECONDS)
         assert sent(world, again, 3) == first
     finally:
         again.stop()

@@ -101,7 +101,7 @@ def _aws(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyWorld]
                 server.service,
                 {"aws": {"key": alias, "region": region}},
                 {"aws": {"key": keys[1]}},
-                lambda: owner.disable_key(KeyId=keys[0]),
+                lambda: server.service.gone.add(alias),
                 lambda: owner.update_alias(AliasName=alias, TargetKeyId=keys[2]),
                 secret,
             )

@@ -31,9 +31,8 @@ pytestmark = pytest.mark.filterwarnings("default")  # Of clients that are not ou
 @pytest.fixture(params=PROVIDERS)
 def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyWorld]:
     """Run each provider."""
-    # The limits are the same in kind, and a test does not wait for them.
-    monkeypatch.setattr(remote, "_CALL_SECONDS", 1.5)
-    monkeypatch.setattr(remote, "_PATIENCE_SECONDS", 2.0)
+    # Clients that are new to a loaded machine are slow; pauses are the same in kind.
+    monkeypatch.setattr(remote, "_CALL_SECONDS", 60.0)
     monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.01)
     with key_world(request.param, tmp_path, monkeypatch) as found:
         yield found
@@ -157,23 +156,33 @@ def test_a_destroyed_key_is_told(world: KeyWorld, path: Path) -> None:
     ],
 )
 def test_faults_end_in_time_in_our_own_words(
-    world: KeyWorld, path: Path, caplog: pytest.LogCaptureFixture, fault: str, words: str, *, unreachable: bool
+    world: KeyWorld,
+    path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    fault: str,
+    words: str,
+    unreachable: bool,
 ) -> None:
     """Nothing opens, nothing is written, and neither what the provider said nor a secret is told anywhere."""
     caplog.set_level(logging.DEBUG, "tokenweir")
     kek = world.kek()
     wrapped = kek.wrap(ROOT, CRM)
     world.service.fault = fault
+    if fault in {"slow", "drip"}:
+        monkeypatch.setattr(remote, "_CALL_SECONDS", 0.6)
+        monkeypatch.setattr(remote, "_PATIENCE_SECONDS", 0.5)
     begun = time.monotonic()
 
     with pytest.raises(KeysError, match=words) as unwrapping:
-        world.kek().unwrap(wrapped, CRM)
+        kek.unwrap(wrapped, CRM)
     with pytest.raises(KeysError, match=words) as wrapping:
-        world.kek().wrap(ROOT, CRM)
+        kek.wrap(ROOT, CRM)
     with pytest.raises(KeysError, match=words):
-        init_keyset(path, world.kek(), ["crm"], NOW)
+        init_keyset(path, kek, ["crm"], NOW)
 
-    assert time.monotonic() - begun < 3 * (1.5 + 2.0) + 3
+    assert time.monotonic() - begun < 30  # Slow and dripping ones would take a minute each.
     assert not path.exists()
     for caught in (unwrapping, wrapping):
         assert isinstance(caught.value, KekUnreachableError) is unreachable
@@ -297,7 +306,7 @@ def test_the_file_provider_keeps_the_interface(tmp_path: Path) -> None:
         ("{file: a, aws: {key: alias/x}}", "not both `file` and `aws`"),
         ("{aws: {key: alias/x}, vault: {address: 'https://v:8200', key: k}}", "not both `aws` and `vault`"),
         ("{aws: {}}", "missing"),
-        ("{gcp: {key: projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1}}", "gcp"),
+        ("{gcp: {key: projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1}}", "'key' must match"),
         ("{azure: {vault_url: 'http://x.vault.azure.net', key: k}}", "vault_url"),
         ("{vault: {address: 'https://user:secret@v:8200', key: k}}", "address"),
         ("{vault: {address: 'https://v:8200', key: k, token: hvs.CANARY}}", "token"),

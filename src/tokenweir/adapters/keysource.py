@@ -149,6 +149,15 @@ def describe_keyset(keyset_path: Path) -> list[KeyRow]:
     return sorted(KeyRow(root.domain, root.epoch, root.status, root.created_at) for root in roots)
 
 
+def kek_reference(keyset_path: Path) -> KekReference:
+    """Return which KEK wraps a keyset, without opening it.
+
+    Raises:
+        KeysError: the keyset is missing or malformed.
+    """
+    return _read_keyset(keyset_path).kek
+
+
 def wrap_root(kek: Kek, context: KekContext, root: bytes | None = None) -> str:
     """Return a root, a new random one by default, as the file holds it: wrapped for its context, in base64."""
     wrapped = kek.wrap(secrets.token_bytes(ROOT_BYTES) if root is None else root, context)

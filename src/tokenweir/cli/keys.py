@@ -74,14 +74,20 @@ def _made(domains: list[str]) -> str:
 
 
 def list_keys(config: ConfigOption = None, keys: KeysOption = None, format_: FormatOption = Format.TEXT) -> None:
-    """Show the roots of the keyset, and no secret."""
-    from tokenweir.adapters.keysource import describe_keyset, load_keyset  # noqa: PLC0415 - slow to import.
+    """Show the roots of the keyset and which KEK wraps them, and no secret."""
+    from tokenweir.adapters.keysource import (  # noqa: PLC0415 - slow to import.
+        describe_keyset,
+        kek_reference,
+        load_keyset,
+    )
 
     files = _files(config, keys)
-    rows = describe_keyset(files.keyset)
+    rows, kek = describe_keyset(files.keyset), kek_reference(files.keyset)
     if format_ is Format.JSON:
-        out_json({"format_version": 1, "keys": [asdict(row) for row in rows]})
+        keks = {"provider": kek.provider, "id": kek.id}
+        out_json({"format_version": 1, "kek": keks, "keys": [asdict(row) for row in rows]})
     else:
+        talk(f"wrapped by the KEK {kek.id} of provider {kek.provider}")
         table(
             ["key domain", "epoch", "status", "made"],
             [[row.domain, str(row.epoch), row.status, row.created_at] for row in rows],
