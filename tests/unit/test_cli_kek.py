@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.01)
     directory = tmp_path / "demo"
     directory.mkdir()
-    demodata.write(directory, 1_700_000_000_000, bytes(16))
+    demodata.write(directory, time.time_ns() // 1_000_000, bytes(16))
     monkeypatch.chdir(directory)
     with key_world(request.param, tmp_path, monkeypatch) as found:
         (directory / "tokenweir.yaml").write_text(
