@@ -53,18 +53,51 @@ class KekReference(_Model):
     id: str = Field(pattern=r"^[0-9a-f]{16}$", description="Fingerprint of the KEK; it tells nothing about it.")
 
 
+Status = Literal["active", "retiring", "retired", "destroying", "destroyed"]
+"""What a root is used for.
+
+- ``active``: new tokens; the newest epoch of its key domain.
+- ``retiring``: tokens of its own topics, which are fed beside those of the active epoch.
+- ``retired``: nothing but to reverse its tokens.
+- ``destroying``: nothing; the root is not in the file any more, and somebody may still have a copy that opens.
+- ``destroyed``: nothing; every copy is unusable or attested gone.
+"""
+
+DESTROYED: Final = frozenset({"destroying", "destroyed"})
+
+
+class Attestation(_Model):
+    """What an operator says about copies of a destroyed root that no program can look at."""
+
+    what: str = Field(min_length=1, max_length=512, description="Which copies.")
+    statement: str = Field(min_length=1, max_length=1024, description="What became of them, and who says so.")
+    at: str = Field(description="When it was said: RFC 3339, UTC.")
+
+
 class WrappedRoot(_Model):
     """The root of one key domain and epoch."""
 
     domain: str = Field(min_length=1, max_length=128, description="Key domain.")
     epoch: int = Field(ge=1, description="Generation of the tokens.")
     created_at: str = Field(description="When the root was made: RFC 3339, UTC.")
-    status: Literal["active"] = Field(description="What the root is used for.")
-    wrapped: str = Field(
+    status: Status = Field(description="What the root is used for.")
+    changed_at: str | None = Field(default=None, description="When its status changed last: RFC 3339, UTC.")
+    wrapped: str | None = Field(
+        default=None,
         min_length=_WRAPPED_CHARACTERS,
         max_length=_WRAPPED_CHARACTERS,
-        description="Nonce, sealed root and tag in base64.",
+        description="Nonce, sealed root and tag in base64; gone where the root is destroyed.",
     )
+    keks: list[str] | None = Field(default=None, description="Of a destroyed root: every KEK that ever wrapped it.")
+    attested: list[Attestation] | None = Field(default=None, description="Of a destroyed root: what was attested.")
+
+
+class FormerKek(_Model):
+    """A KEK that wrapped the roots until they were wrapped anew."""
+
+    provider: str = Field(description="Where it lives.")
+    id: str = Field(description="Its fingerprint.")
+    replaced_at: str = Field(description="When the roots were wrapped anew: RFC 3339, UTC.")
 
 
 class WrappedState(_Model):
@@ -83,6 +116,9 @@ class KeysetFile(_Model):
 
     version: Literal[1] = Field(description="Version of this file format.")
     kek: KekReference = Field(description="The key that wraps the roots.")
+    former_keks: list[FormerKek] | None = Field(
+        default=None, description="Keys that wrapped them before, oldest first."
+    )
     roots: list[WrappedRoot] = Field(description="One root per key domain and epoch.")
     state: WrappedState = Field(description="The root for local state.")
 
@@ -95,6 +131,21 @@ class KeyRow:
     epoch: int
     status: str
     created_at: str
+    changed_at: str | None = None
+
+
+def active_epochs(rows: Iterable[KeyRow]) -> dict[str, int]:
+    """Return the epoch of each key domain that new tokens are made with."""
+    return {row.domain: row.epoch for row in rows if row.status == "active"}
+
+
+def retiring_epochs(rows: Iterable[KeyRow]) -> dict[str, tuple[int, ...]]:
+    """Return the epochs of each key domain that are fed beside the active one, the newest first."""
+    found: dict[str, tuple[int, ...]] = {}
+    for row in sorted(rows, reverse=True):
+        if row.status == "retiring":
+            found[row.domain] = (*found.get(row.domain, ()), row.epoch)
+    return found
 
 
 def init_keyset(keyset_path: Path, kek_path: Path, domains: Iterable[str], now: datetime) -> None:
@@ -111,7 +162,7 @@ def init_keyset(keyset_path: Path, kek_path: Path, domains: Iterable[str], now: 
             process is changing it.
     """
     wanted = sorted(set(domains))
-    with _exclusive(keyset_path.parent):
+    with exclusive(keyset_path.parent):
         exists = keyset_path.exists()
         if not kek_path.exists():
             if exists:
@@ -120,23 +171,32 @@ def init_keyset(keyset_path: Path, kek_path: Path, domains: Iterable[str], now: 
                     "restore that file from its backup, a new KEK cannot replace it"
                 )
             _make_directory(kek_path.parent)
-            _write_new(kek_path, secrets.token_bytes(KEK_BYTES))
-        kek = _read_kek(kek_path)
-        created_at = now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            write_new(kek_path, secrets.token_bytes(KEK_BYTES))
+        kek = read_kek(kek_path)
+        created_at = instant(now)
         if exists:
-            current = _read_keyset(keyset_path)
-            _open_keyset(current, kek, keyset_path, kek_path)  # Never add to a keyset that does not open.
+            current = read_keyset(keyset_path)
+            open_content(current, kek, keyset_path, kek_path)  # Never add to a keyset that does not open.
         else:
             state = WrappedState(
-                created_at=created_at, wrapped=_wrap(kek, secrets.token_bytes(ROOT_BYTES), _state_data())
+                created_at=created_at, wrapped=wrap(kek, secrets.token_bytes(ROOT_BYTES), state_data())
             )
-            current = KeysetFile(version=1, kek=KekReference(provider="file", id=_kek_id(kek)), roots=[], state=state)
+            current = KeysetFile(version=1, kek=KekReference(provider="file", id=kek_id(kek)), roots=[], state=state)
         known = {root.domain for root in current.roots}
-        added = [_new_root(kek, domain, created_at) for domain in wanted if domain not in known]
+        added = [new_root(kek, domain, created_at) for domain in wanted if domain not in known]
         if added or not exists:
             content = current.model_copy(update={"roots": [*current.roots, *added]})
-            data = (content.model_dump_json(indent=2) + "\n").encode()
-            (_replace if exists else _write_new)(keyset_path, data)
+            (replace_file if exists else write_new)(keyset_path, encoded(content))
+
+
+def instant(now: datetime) -> str:
+    """Return a time as the file holds it: RFC 3339, UTC."""
+    return now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def encoded(content: KeysetFile) -> bytes:
+    """Return the bytes of a keyset's file."""
+    return (content.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
 
 
 def load_keyset(keyset_path: Path, kek_path: Path) -> Keyset:
@@ -145,7 +205,17 @@ def load_keyset(keyset_path: Path, kek_path: Path) -> Keyset:
     Raises:
         KeysError: the keyset or its KEK is missing, malformed, wrong or readable by others.
     """
-    return _open_keyset(_read_keyset(keyset_path), _read_kek(kek_path), keyset_path, kek_path)
+    return open_content(read_keyset(keyset_path), read_kek(kek_path), keyset_path, kek_path)
+
+
+def open_keyset(text: str, keyset_path: Path, kek_path: Path, *, in_use: bool = False) -> Keyset:
+    """Open a keyset whose file was read before; ``in_use`` leaves out the roots of retired epochs.
+
+    Raises:
+        KeysError: the KEK is missing, wrong or readable by others, or the text is no keyset.
+    """
+    content = _parse_keyset(text.encode(), keyset_path)
+    return open_content(content, read_kek(kek_path), keyset_path, kek_path, in_use=in_use)
 
 
 def describe_keyset(keyset_path: Path) -> list[KeyRow]:
@@ -154,59 +224,84 @@ def describe_keyset(keyset_path: Path) -> list[KeyRow]:
     Raises:
         KeysError: the keyset is missing or malformed.
     """
-    roots = _read_keyset(keyset_path).roots
-    return sorted(KeyRow(root.domain, root.epoch, root.status, root.created_at) for root in roots)
+    return _rows(read_keyset(keyset_path))
 
 
-def _new_root(kek: TokenKey, domain: str, created_at: str) -> WrappedRoot:
-    """Make a root of the first epoch."""
-    wrapped = _wrap(kek, secrets.token_bytes(ROOT_BYTES), _root_data(domain, FIRST_EPOCH))
-    return WrappedRoot(domain=domain, epoch=FIRST_EPOCH, created_at=created_at, status="active", wrapped=wrapped)
+def key_rows(text: str, keyset_path: Path) -> list[KeyRow]:
+    """Return the same of a keyset whose file was read before.
+
+    Raises:
+        KeysError: the text is no keyset.
+    """
+    return _rows(_parse_keyset(text.encode(), keyset_path))
 
 
-def _open_keyset(content: KeysetFile, kek: TokenKey, keyset_path: Path, kek_path: Path) -> Keyset:
-    """Unwrap every root."""
-    if not hmac.compare_digest(content.kek.id, _kek_id(kek)):
+def _rows(content: KeysetFile) -> list[KeyRow]:
+    return sorted(
+        (KeyRow(root.domain, root.epoch, root.status, root.created_at, root.changed_at) for root in content.roots),
+        key=lambda row: (row.domain, row.epoch),
+    )
+
+
+def new_root(kek: TokenKey, domain: str, created_at: str, epoch: int = FIRST_EPOCH) -> WrappedRoot:
+    """Make the root of an epoch, which is active from now on."""
+    wrapped = wrap(kek, secrets.token_bytes(ROOT_BYTES), root_data(domain, epoch))
+    return WrappedRoot(domain=domain, epoch=epoch, created_at=created_at, status="active", wrapped=wrapped)
+
+
+def open_content(
+    content: KeysetFile, kek: TokenKey, keyset_path: Path, kek_path: Path, *, in_use: bool = False
+) -> Keyset:
+    """Unwrap every root that is left, or every one that is in use."""
+    if not hmac.compare_digest(content.kek.id, kek_id(kek)):
         raise KeysError(
             f"{kek_path} is not the KEK that wraps {keyset_path} (its id there is {content.kek.id}); use the right file"
         )
     roots: dict[tuple[str, int], TokenKey] = {}
-    active: dict[str, int] = {}
+    rows = _rows(content)
     try:
         for root in content.roots:
-            roots[root.domain, root.epoch] = _unwrap(kek, root.wrapped, _root_data(root.domain, root.epoch))
-            active[root.domain] = root.epoch
-        state = _unwrap(kek, content.state.wrapped, _state_data())
+            if root.wrapped is not None and not (in_use and root.status == "retired"):
+                roots[root.domain, root.epoch] = unwrap(kek, root.wrapped, root_data(root.domain, root.epoch))
+        state = unwrap(kek, content.state.wrapped, state_data())
     except (InvalidTag, binascii.Error):
         raise KeysError(f"{keyset_path} was changed: a root does not open; restore the file from its backup") from None
-    return Keyset(roots, active, state)
+    return Keyset(roots, active_epochs(rows), state, retiring_epochs(rows))
 
 
-def _root_data(domain: str, epoch: int) -> bytes:
+def root_data(domain: str, epoch: int) -> bytes:
+    """Return what a wrapped root is bound to, so that it opens for its key domain and epoch only."""
     return length_prefixed(_ROOT_LABEL, domain, str(epoch))
 
 
-def _state_data() -> bytes:
+def state_data() -> bytes:
+    """Return what the wrapped root of the state is bound to."""
     return length_prefixed(_STATE_LABEL)
 
 
-def _wrap(kek: TokenKey, root: bytes, associated: bytes) -> str:
+def wrap(kek: TokenKey, root: bytes, associated: bytes) -> str:
     """Seal a root. Random nonces are safe for 2^32 roots under one KEK (SP 800-38D, section 8.3)."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
     return base64.b64encode(nonce + AESGCM(kek.reveal()).encrypt(nonce, root, associated)).decode("ascii")
 
 
-def _unwrap(kek: TokenKey, wrapped: str, associated: bytes) -> TokenKey:
+def unwrap(kek: TokenKey, wrapped: str, associated: bytes) -> TokenKey:
+    """Open a sealed root.
+
+    Raises:
+        InvalidTag: it was changed, or was sealed by another KEK or for another place.
+        binascii.Error: it is not base64.
+    """
     raw = base64.b64decode(wrapped, validate=True)
     return TokenKey(AESGCM(kek.reveal()).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], associated))
 
 
-def _kek_id(kek: TokenKey) -> str:
+def kek_id(kek: TokenKey) -> str:
     """Return a fingerprint: a MAC of a constant under the KEK, which says nothing about the KEK itself."""
     return hmac.digest(kek.reveal(), _KEK_ID_LABEL, "sha256")[:8].hex()
 
 
-def _read_kek(path: Path) -> TokenKey:
+def read_kek(path: Path) -> TokenKey:
     """Read the KEK from a file that only its owner can read."""
     try:
         with path.open("rb") as file:
@@ -225,12 +320,17 @@ def _read_kek(path: Path) -> TokenKey:
     return TokenKey(secret)
 
 
-def _read_keyset(path: Path) -> KeysetFile:
+def read_keyset(path: Path) -> KeysetFile:
     """Read and check the keyset file."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error, _NO_KEYSET) from None
+    return _parse_keyset(data, path)
+
+
+def _parse_keyset(data: bytes, path: Path) -> KeysetFile:
+    """Check the content of a keyset file."""
     try:
         content = KeysetFile.model_validate(json.loads(data, object_pairs_hook=_without_duplicates))
     except ValidationError as error:
@@ -245,6 +345,8 @@ def _read_keyset(path: Path) -> KeysetFile:
     actives = [root.domain for root in content.roots if root.status == "active"]
     if len(set(pairs)) != len(pairs) or len(set(actives)) != len(actives):
         raise KeysError(f"{path} is not a keyset: a key domain has two active roots; restore it from its backup")
+    if any((root.wrapped is None) != (root.status in DESTROYED) for root in content.roots):
+        raise KeysError(f"{path} is not a keyset: a root is missing, or not destroyed; restore it from its backup")
     return content
 
 
@@ -264,7 +366,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @contextmanager
-def _exclusive(directory: Path) -> Iterator[None]:
+def exclusive(directory: Path) -> Iterator[None]:
     """Hold the directory's lock, so that two processes do not both extend a keyset."""
     _make_directory(directory)
     try:
@@ -290,7 +392,7 @@ def _make_directory(directory: Path) -> None:
         raise KeysError(f"{directory} cannot be made ({error.strerror})") from None
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def write_new(path: Path, data: bytes) -> None:
     """Write a file that does not exist yet: whole or not at all, and never over another."""
     temporary = _write_temporary(path, data)
     try:
@@ -302,7 +404,7 @@ def _write_new(path: Path, data: bytes) -> None:
     _sync_directory(path.parent)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a file in place of its earlier version, whole or not at all."""
     temporary = _write_temporary(path, data)
     try:
