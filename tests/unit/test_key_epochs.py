@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from tokenweir.adapters.kek import FileKek, KekContext
 from tokenweir.adapters.keychanges import retire, rewrap, rotate
 from tokenweir.adapters.keydestruction import OTHER_COPIES, CopyState, destroy
 from tokenweir.adapters.keysource import (
@@ -24,10 +25,8 @@ from tokenweir.adapters.keysource import (
     init_keyset,
     load_keyset,
     open_keyset,
-    read_kek,
     retiring_epochs,
-    root_data,
-    unwrap,
+    unwrap_root,
 )
 from tokenweir.core.epochs import epoch_topic, mapping_topic, read_epochs, reserved_by, shown_epochs
 from tokenweir.core.tokens import TokenSpec
@@ -136,8 +135,8 @@ def test_a_rotation_begins_an_independent_epoch_beside_the_old_one(paths: tuple[
     assert (keyset.epoch("ads"), keyset.retiring("ads")) == (1, ())
     assert token(paths, 1) == before != token(paths, 2) == token(paths)
     assert wrapped(paths[0], "ads", 1) == other
-    kek = read_kek(paths[1])
-    roots = {unwrap(kek, wrapped(paths[0], "crm", n), root_data("crm", n)).reveal() for n in (1, 2)}
+    kek = FileKek(paths[1])
+    roots = {unwrap_root(kek, KekContext("crm", n), wrapped(paths[0], "crm", n)).reveal() for n in (1, 2)}
     assert len(roots) == 2
     assert stat.S_IMODE(paths[0].stat().st_mode) == 0o600
 

@@ -6,35 +6,29 @@ one or the new one, whole.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from tokenweir.adapters.kek import STATE, Kek, KekContext
 from tokenweir.adapters.keysource import (
     DESTROYED,
-    KEK_BYTES,
     FormerKek,
     KekReference,
     KeysetFile,
     WrappedRoot,
     WrappedState,
+    as_kek,
     encoded,
     exclusive,
     instant,
-    kek_id,
     new_root,
     open_content,
-    read_kek,
     read_keyset,
-    replace_file,
-    root_data,
-    state_data,
-    unwrap,
-    wrap,
-    write_new,
+    unwrap_root,
+    wrap_root,
 )
-from tokenweir.core.tokens.secret import TokenKey
+from tokenweir.adapters.secretfiles import replace_file
 from tokenweir.errors import KeysError, RefusedError, UsageError
 from tokenweir.validation import suggest
 
@@ -57,12 +51,12 @@ def change_keyset(
         return after
 
 
-def rotate(keyset_path: Path, kek_path: Path, domain: str, now: datetime) -> WrappedRoot:
+def rotate(keyset_path: Path, kek: Kek | Path, domain: str, now: datetime) -> WrappedRoot:
     """Begin a new epoch of a key domain; the one that was active is fed beside it until it is retired.
 
     Args:
         keyset_path: The ``keyset.json``.
-        kek_path: The KEK, which must open it.
+        kek: The KEK, which must open it, or the path of one in a file.
         domain: The key domain.
         now: When the epoch begins, with a time zone.
 
@@ -84,9 +78,9 @@ def rotate(keyset_path: Path, kek_path: Path, domain: str, now: datetime) -> Wra
                 f"epoch {beside[0]} of key domain {domain} is still fed beside the active one; "
                 f"run 'tokenweir keys retire {domain}' first"
             )
-        kek = read_kek(kek_path)
-        open_content(content, kek, keyset_path, kek_path)  # Never add to a keyset that does not open.
-        made.append(new_root(kek, domain, instant(now), max(root.epoch for root in known) + 1))
+        opened = as_kek(kek)
+        open_content(content, opened, keyset_path)  # Never add to a keyset that does not open.
+        made.append(new_root(opened, domain, instant(now), max(root.epoch for root in known) + 1))
         return _with_status(content, domain, "active", "retiring", now, added=made)
 
     change_keyset(keyset_path, change)
@@ -116,45 +110,45 @@ def retire(keyset_path: Path, domain: str, now: datetime) -> list[int]:
     return ended
 
 
-def rewrap(keyset_path: Path, kek_path: Path, new_kek_path: Path, now: datetime) -> tuple[str, str]:
+def rewrap(keyset_path: Path, kek: Kek | Path, new_kek: Kek | Path, now: datetime) -> tuple[str, str]:
     """Wrap every root with another KEK; no token changes.
 
     Args:
         keyset_path: The ``keyset.json``.
-        kek_path: The KEK that opens it now. It stays as it is.
-        new_kek_path: The KEK that opens it afterwards; made with mode 0600 if it is missing.
+        kek: The KEK that opens it now, or the path of one in a file. It stays as it is.
+        new_kek: The KEK that opens it afterwards, or the path of one in a file; that is made if it is missing.
         now: The time of the change, with a time zone.
 
     Returns:
-        The fingerprints of the KEK before and of the new one.
+        What the keyset says of the KEK before, and of the new one.
 
     Raises:
+        KekUnreachableError: the provider of a KEK did not answer usefully in time; nothing is changed.
         KeysError: a KEK or the keyset cannot be used or written.
         RefusedError: both KEKs are the same.
     """
     ids: list[str] = []
 
     def change(content: KeysetFile) -> KeysetFile:
-        old = read_kek(kek_path)
-        open_content(content, old, keyset_path, kek_path)
-        if not new_kek_path.exists():
-            write_new(new_kek_path, secrets.token_bytes(KEK_BYTES))
-        new = read_kek(new_kek_path)
-        ids[:] = [kek_id(old), kek_id(new)]
-        if ids[0] == ids[1]:
-            raise RefusedError(f"{new_kek_path} is the KEK that wraps {keyset_path} already")
+        old, new = as_kek(kek), as_kek(new_kek)
+        open_content(content, old, keyset_path)
+        new.make(None)
+        reference = KekReference(provider=new.provider, id=new.id)
+        if reference == content.kek:
+            raise RefusedError(f"{new.name} is the KEK that wraps {keyset_path} already")
+        ids[:] = [content.kek.id, reference.id]
         former = FormerKek(provider=content.kek.provider, id=content.kek.id, replaced_at=instant(now))
-        return content.model_copy(
+        state = wrap_root(new, STATE, unwrap_root(old, STATE, content.state.wrapped).reveal())
+        after = content.model_copy(
             update={
-                "kek": KekReference(provider="file", id=ids[1]),
+                "kek": reference,
                 "former_keks": [*(content.former_keks or []), former],
                 "roots": [_rewrapped(root, old, new) for root in content.roots],
-                "state": WrappedState(
-                    created_at=content.state.created_at,
-                    wrapped=wrap(new, unwrap(old, content.state.wrapped, state_data()).reveal(), state_data()),
-                ),
+                "state": WrappedState(created_at=content.state.created_at, wrapped=state),
             }
         )
+        open_content(after, new, keyset_path)  # A KEK that wraps and does not open loses the roots.
+        return after
 
     change_keyset(keyset_path, change)
     return ids[0], ids[1]
@@ -196,11 +190,13 @@ def _with_status(  # noqa: PLR0913, PLR0917 - one change of one status.
     return content.model_copy(update={"roots": [*roots, *(added or ())]})
 
 
-def _rewrapped(root: WrappedRoot, old: TokenKey, new: TokenKey) -> WrappedRoot:
+def _rewrapped(root: WrappedRoot, old: Kek, new: Kek) -> WrappedRoot:
     """Return a root wrapped with another KEK; of a destroyed one there is nothing to wrap."""
     if root.wrapped is None:
         if root.status not in DESTROYED:
             raise KeysError(f"epoch {root.epoch} of key domain {root.domain} has no root")
         return root
-    data = root_data(root.domain, root.epoch)
-    return root.model_copy(update={"wrapped": wrap(new, unwrap(old, root.wrapped, data).reveal(), data)})
+    context = KekContext(root.domain, root.epoch)
+    return root.model_copy(
+        update={"wrapped": wrap_root(new, context, unwrap_root(old, context, root.wrapped).reveal())}
+    )

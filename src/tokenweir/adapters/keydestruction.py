@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from tokenweir.adapters.keychanges import change_keyset, roots_of
-from tokenweir.adapters.keysource import Attestation, KeysetFile, WrappedRoot, instant, read_keyset, replace_file
+from tokenweir.adapters.keysource import Attestation, KeysetFile, WrappedRoot, instant, read_keyset
+from tokenweir.adapters.secretfiles import replace_file
 from tokenweir.errors import KeysError, RefusedError, UsageError
 
 #: What overwriting a file can promise, and what it cannot.

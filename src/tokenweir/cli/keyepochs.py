@@ -18,6 +18,7 @@ from tokenweir.errors import RefusedError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tokenweir.adapters.kek import Kek
     from tokenweir.adapters.keydestruction import Destruction
     from tokenweir.app.keyrollout import Rollout
 
@@ -50,7 +51,12 @@ def register(group: typer.Typer) -> None:
     """Add the verbs to the group ``keys``."""
     verbs.add(group, rotate, "tokenweir keys rotate crm", "tokenweir keys rotate crm --keys keys")
     verbs.add(group, retire, "tokenweir keys retire crm", "tokenweir keys retire crm --keys keys --unchecked --yes")
-    verbs.add(group, rewrap, "tokenweir keys rewrap --to keys/kek-2027.key")
+    verbs.add(
+        group,
+        rewrap,
+        "tokenweir keys rewrap --to keys/kek-2027.key",
+        "tokenweir keys rewrap --to-config tokenweir-2027.yaml",
+    )
     verbs.add(
         group,
         destroy,
@@ -76,7 +82,7 @@ def rotate(
     rollout = None if keys is not None else _rollout(config, domain)
     if rollout is not None and (too_long := rollout.too_long()):
         raise RefusedError(f"{too_long} leaves no room for the names of its later topics; Kafka takes 249 characters")
-    made = begin_epoch(files.keyset, files.kek, domain, datetime.now(UTC))
+    made = begin_epoch(files.keyset, _kek(config, keys), domain, datetime.now(UTC))
     talk(
         f"{files.keyset}: epoch {made.epoch} of key domain {domain} is active; epoch {made.epoch - 1} is fed beside it"
     )
@@ -129,9 +135,13 @@ def retire(
 
 def rewrap(
     to: Annotated[
-        Path,
+        Path | None,
         typer.Option("--to", metavar="FILE", help="The new key-encryption key; made with mode 0600 if it is missing."),
-    ],
+    ] = None,
+    to_config: Annotated[
+        Path | None,
+        typer.Option("--to-config", metavar="FILE", help="A configuration that names the new key in keys.kek."),
+    ] = None,
     config: ConfigOption = None,
     keys: KeysOption = None,
 ) -> None:
@@ -140,16 +150,20 @@ def rewrap(
     Running gateways still need the old key when one of their processes starts again: name the new one in `keys.kek`,
     restart them, and remove the old key then. Old copies of the keyset open with it for as long as it exists.
     """
-    from tokenweir.adapters.keychanges import rewrap as wrap_anew  # noqa: PLC0415 - slow to import.
+    from tokenweir.adapters.kek import FileKek  # noqa: PLC0415 - slow to import.
+    from tokenweir.adapters.keychanges import rewrap as wrap_anew  # noqa: PLC0415 - as above.
 
-    files = key_files(config, keys)
-    existed = to.exists()
-    before, after = wrap_anew(files.keyset, files.kek, to, datetime.now(UTC))
+    if (to is None) == (to_config is None):
+        raise UsageError("name the new key-encryption key: --to FILE, or --to-config FILE with another keys.kek")
+    files, old = key_files(config, keys), _kek(config, keys)
+    new = FileKek(to) if to is not None else _kek(to_config, None)
+    existed = to is None or to.exists()
+    before, after = wrap_anew(files.keyset, old, new, datetime.now(UTC))
     if not existed:
-        talk(f"made {to}: readable by you only; keep a copy elsewhere")
-    talk(f"{files.keyset}: wrapped by {after} ({to}); before by {before} ({files.kek})")
-    talk(f"name {to} in the configuration (keys.kek.file) and restart every gateway")
-    talk(f"then remove {files.kek}; copies of the keyset from before open with it: keep it only where they are kept")
+        talk(f"made {new.name}: readable by you only; keep a copy elsewhere")
+    talk(f"{files.keyset}: wrapped by {new.name} ({after}); before by {old.name} ({before})")
+    talk(f"name {new.name} in the configuration (keys.kek) and restart every gateway")
+    talk(f"then remove {old.name}; copies of the keyset from before open with it: keep it only where they are kept")
 
 
 def destroy(
@@ -289,6 +303,19 @@ def key_files(config: Path | None, keys: Path | None) -> KeyFiles:
         raise UsageError("name a configuration (--config) or a directory (--keys)")
     opened = open_config(path, os.environ)
     return KeyFiles(shown(keyset_path(opened)), shown(opened.keys.kek.file))
+
+
+def _kek(config: Path | None, keys: Path | None) -> Kek:
+    """Return the key-encryption key that the options name."""
+    from tokenweir.adapters.kek import FileKek, open_kek  # noqa: PLC0415 - slow to import.
+    from tokenweir.app.workspace import open_config  # noqa: PLC0415 - as above.
+
+    if keys is not None:
+        return FileKek(keys / "kek.key")
+    path = config_path(config)
+    if path is None:
+        raise UsageError("name a configuration (--config) or a directory (--keys)")
+    return open_kek(open_config(path, os.environ).keys.kek)
 
 
 def _rollout(config: Path | None, domain: str) -> Rollout:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from tokenweir.cli import keyepochs, verbs
+from tokenweir.cli import keyepochs, keymap, verbs
 from tokenweir.cli.console import out_json, table, talk
 from tokenweir.cli.keyepochs import KeysOption, key_files
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, PolicyOption, config_path
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
         group, init, "tokenweir keys init -c tokenweir.yaml", "tokenweir keys init --keys keys --policy policy.yaml"
     )
     verbs.add(group, list_keys, "tokenweir keys list", "tokenweir keys list --keys keys --format json", name="list")
+    keymap.register(group)
     keyepochs.register(group)
     app.add_typer(group, name="keys", help="Make, show, rotate and destroy the keys from which tokens are made.")
 
