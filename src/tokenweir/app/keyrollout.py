@@ -6,10 +6,13 @@ a root is destroyed, none may make tokens from it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from tokenweir.adapters.admin import Admin
+from tokenweir.adapters.kafka_errors import UnstableOffsetsError
+from tokenweir.adapters.producer import TRANSACTION_TIMEOUT_MS
 from tokenweir.app.enforcement import flows_of
 from tokenweir.config import Config
 from tokenweir.core.context import EpochOutput, topic_of
@@ -21,6 +24,8 @@ from tokenweir.runtime.survey import GroupReading, PartitionReading, read_groups
 
 _CLIENT_ID: Final = "tokenweir-keys-tool"
 _ANSWER_SECONDS: Final = 10.0
+_SETTLE_SECONDS: Final = TRANSACTION_TIMEOUT_MS / 1000 + 5
+_PAUSE_SECONDS: Final = 0.05
 #: Kafka's own limit.
 _TOPIC_CHARACTERS: Final = 249
 
@@ -32,11 +37,13 @@ class Fed(NamedTuple):
         place: The group and the partition.
         epochs: The epochs by topic of the first epoch; None where that cannot be told.
         why_not: Why it cannot.
+        undecided: Whether that is for a transaction with its offsets, which passes.
     """
 
     place: str
     epochs: dict[str, tuple[int, ...]] | None
     why_not: str = ""
+    undecided: bool = False
 
 
 class Rollout:
@@ -67,11 +74,11 @@ class Rollout:
 
     def without(self, epoch: int) -> list[str]:
         """Return in words the partitions whose last commit was not by a gateway that feeds an epoch."""
-        return [said for said in (_lacks(fed, epoch) for fed in self._fed()) if said]
+        return [said for said in (_lacks(fed, epoch) for fed in self._settled()) if said]
 
     def still(self, epoch: int) -> list[str]:
         """Return in words the partitions whose last commit was by a gateway that feeds an epoch, or may be."""
-        return [said for said in (_has(fed, epoch) for fed in self._fed()) if said]
+        return [said for said in (_has(fed, epoch) for fed in self._settled()) if said]
 
     def mappings(self, epoch: int) -> list[str]:
         """Return the mapping topics that there are and that lead from the tokens of an epoch to later ones.
@@ -83,6 +90,22 @@ class Rollout:
         bases = [topic for stream in policy.streams for topic in self._domains(stream).values()]
         # A mapping leads from one epoch to the next, so that only the first one after this begins here.
         return [topic for base in bases if later and (topic := mapping_topic(base, min(later))) in topics]
+
+    def _settled(self) -> list[Fed]:
+        """Return what was fed at every place, each as it was when it was last caught without an open transaction.
+
+        Of busy workers some have their offsets in a transaction at any moment, so that it takes several looks; one that
+        is never caught within the time of a transaction is told as it is.
+        """
+        found: dict[str, Fed] = {}
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while True:
+            for fed in self._fed():
+                if not (fed.undecided and fed.place in found):
+                    found[fed.place] = fed
+            if not any(fed.undecided for fed in found.values()) or time.monotonic() > deadline:
+                return list(found.values())
+            time.sleep(_PAUSE_SECONDS)
 
     def _fed(self) -> Iterator[Fed]:
         flows = flows_of(self.config, self._loaded.policy)
@@ -108,7 +131,7 @@ class Rollout:
     def _read(self, group: GroupReading, stream: str, reading: PartitionReading) -> Fed:
         place = f"{group.group} {reading.topic}-{reading.partition}"
         if reading.fault is not None:
-            return Fed(place, None, str(reading.fault))
+            return Fed(place, None, str(reading.fault), isinstance(reading.fault, UnstableOffsetsError))
         position = reading.position
         if position is None:
             return Fed(place, None, "no gateway has committed an offset yet")
