@@ -12,6 +12,7 @@ outputs tell how far every record was decided. Judged are, beside what :mod:`tes
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -64,6 +65,7 @@ class Rotation(Proof):
         self._tokenizers: dict[tuple[int, str], Tokenizer] = {}
         self._new: Capture = {}
         self._shares = [0, 0, 0]
+        self._known: dict[tuple[int, str, str], str] = {}
 
     @property
     def keys_directory(self) -> Path:
@@ -162,6 +164,7 @@ class Rotation(Proof):
                 output = output_topic(stream, CRM) if epoch == NEW else letter.output
                 checks[epoch].dead_letter(stream, letter._replace(output=output))
         checks[OLD].finish()
+        wrong += self._joined(final)
         found = self._together({epoch: check.found for epoch, check in checks.items()}, wrong)
         report = FateOracle(self.ledger, frontier, MAX_STALENESS_SECONDS + SLACK_SECONDS).check(found)
         self._note(report)
@@ -171,6 +174,26 @@ class Rotation(Proof):
         wrong += check_never_twice([scrapes[-1] for scrapes in lives], expected_counters(self.ledger, found))
         every = [violation for check in checks.values() for violation in check.violations]
         return [*compare_captures(concurrent, final), *every, *wrong, *report.violations]
+
+    def _joined(self, final: Capture) -> Iterator[Violation]:
+        """Yield tokens that stand in two epochs or key domains; the topics of one must join across streams."""
+        sides: dict[str, list[set[bytes]]] = {}
+        for name, capture, topics in (
+            ("old epoch", final, [topic_in(stream, OLD) for stream in STREAMS]),
+            ("new epoch", self._new, [topic_in(stream, NEW) for stream in STREAMS]),
+            ("other key domain", final, [output_topic(stream, ADS) for stream in STREAMS]),
+        ):
+            keys = [
+                {record.key for place in capture if place[0] == topic for record in capture[place] if record.key}
+                for topic in topics
+            ]
+            if len(keys[0] & keys[1]) < min(map(len, keys)) / 10:
+                yield Violation("join", f"the streams have {len(keys[0] & keys[1])} keys in common in the {name}")
+            sides[name] = keys
+        for one, other in itertools.combinations(sides, 2):
+            # Of 10^16 possible tokens no two sides have one in common by chance.
+            if (sides[one][0] | sides[one][1]) & (sides[other][0] | sides[other][1]):
+                yield Violation("join", f"one token in the {one} and the {other}")
 
     @staticmethod
     def _decoded(decoder: Decoder, capture: Capture, stream: str, topic: str) -> Iterator[Sanitized]:
@@ -192,14 +215,20 @@ class Rotation(Proof):
         for name, entry in _ENTRIES.items():
             if name not in record.value:
                 continue
-            token = self._tokenizers[epoch, entry].tokenize(document[name])
+            token = self._token(epoch, entry, document[name])
             where = f"{topic_in(stream, epoch)}: {name} of record {source.number}"
             if record.value[name] != token:
                 yield Violation("epoch", f"{where} is no token of epoch {epoch}")
-            mapped = self._offset_is_before("mapped", source) and epoch == OLD and entry in _REVERSIBLE
-            successor = self._tokenizers[NEW, entry].tokenize(document[name])
-            if mapped and self.mapped.get(entry, {}).get(token) != successor:
+            mapped = epoch == OLD and entry in _REVERSIBLE and self._offset_is_before("mapped", source)
+            if mapped and self.mapped.get(entry, {}).get(token) != self._token(NEW, entry, document[name]):
                 yield Violation("mapping", f"{where} does not lead to its successor")
+
+    def _token(self, epoch: int, entry: str, value: str) -> str:
+        """Return the token of a value, remembered: customers come again and again."""
+        known = self._known.get((epoch, entry, value))
+        if known is None:
+            known = self._known[epoch, entry, value] = self._tokenizers[epoch, entry].tokenize(value)
+        return known
 
     def _offset_is_before(self, mark: str, record: InputRecord) -> bool:
         ends = self._marks.get(mark)
