@@ -64,9 +64,7 @@ class _Window:
             for output in self.bound.outputs
         ]
 
-    def pairs(
-        self, records: list[Record], consent: object
-    ) -> list[tuple[list[tuple[str, str]], list[tuple[str, str]]]]:
+    def pairs(self, records: list[Record], consent: ConsentLookup) -> list[tuple[list[Token], list[Token]]]:
         """Return for each record and output the tokens of the new epoch, and the successors of the old ones."""
         found = []
         for row in self.engine.process([(self.bound, record) for record in records], consent, NOW_MS):
