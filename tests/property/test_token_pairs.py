@@ -16,7 +16,7 @@ from tokenweir.core.compiler import StreamContext
 from tokenweir.core.consent import UNKNOWN
 from tokenweir.core.context import domain_of
 from tokenweir.core.engine import ReferenceEngine
-from tokenweir.core.engineapi import Record
+from tokenweir.core.engineapi import ConsentLookup, Record
 from tokenweir.core.keys import Keyset, TokenKey
 from tokenweir.core.outcome import Fate
 from tokenweir.core.planning import SourceSchema, plan_stream
