@@ -33,8 +33,8 @@ def world(provider: KeyWorld, kafka: Broker, registry: SchemaRegistry, tmp_path:
     for file in (directory / "keys").iterdir():
         file.unlink()
     lines = "".join(f"      {name}: '{value}'\n" for name, value in provider.section["vault"].items())
-    with world.config.open("a") as file:
-        file.write(f"keys:\n  kek_recheck_seconds: 1\n  kek_grace_seconds: 3600\n  kek:\n    vault:\n{lines}")
+    with world.config.open("a") as configuration:
+        configuration.write(f"keys:\n  kek_recheck_seconds: 1\n  kek_grace_seconds: 3600\n  kek:\n    vault:\n{lines}")
     for verb in (("keys", "init"), ("doctor", "--fix")):
         done = world.cli(*verb)
         assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ import pytest
 from tests.support.keyworlds import PROVIDERS, KeyWorld, key_world, old_vault_world
 
 from tokenweir.adapters.kek import STATE, FileKek, Kek, KekContext, open_kek, remote
+from tokenweir.adapters.keychanges import rewrap
 from tokenweir.adapters.keysource import init_keyset, load_keyset
 from tokenweir.config.loader import load_config_text
 from tokenweir.core.keys import Keyset
@@ -106,6 +107,36 @@ def test_the_file_names_provider_and_key_and_holds_no_root(world: KeyWorld, path
     root = kek.unwrap(base64.b64decode(content["roots"][0]["wrapped"]), CRM).reveal()
     for form in (root.hex(), base64.b64encode(root).decode(), base64.urlsafe_b64encode(root).decode()):
         assert form not in path.read_text("utf-8")
+
+
+def test_a_keyset_moves_between_keys(world: KeyWorld, path: Path) -> None:
+    """From a file to a provider, to another key there, and to that key's newest version: the tokens stay."""
+    file = path.with_name("kek.key")
+    init_keyset(path, file, ["crm"], NOW)
+    first = sample(load_keyset(path, file))
+    before: Path | Kek = file
+    for after in (world.kek(), world.kek(world.other), world.kek(world.other)):
+        wrapped = path.read_bytes()
+        rewrap(path, before, after, NOW)
+        assert path.read_bytes() != wrapped
+        assert sample(load_keyset(path, after)) == first
+        before = after
+    with pytest.raises(KeysError):
+        load_keyset(path, file)
+    providers = [kek["provider"] for kek in json.loads(path.read_text("utf-8"))["former_keks"]]
+    assert providers == ["file", world.service.provider]
+
+
+def test_a_move_that_fails_changes_nothing(world: KeyWorld, path: Path) -> None:
+    """While the new key's provider is silent or says no, the keyset stays under the old one."""
+    file = path.with_name("kek.key")
+    init_keyset(path, file, ["crm"], NOW)
+    before = path.read_bytes()
+    for fault in ("denied", "unavailable"):
+        world.service.fault = fault
+        with pytest.raises(KeysError):
+            rewrap(path, file, world.kek(), NOW)
+        assert path.read_bytes() == before
 
 
 def test_swapped_roots_are_refused(world: KeyWorld, path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import cast
 import pytest
 
 from tokenweir.config.models import AwsKek, KekSection, KeysSection
-from tokenweir.runtime import keywatch
 from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.keywatch import KeyWatch
 
@@ -39,7 +38,7 @@ class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, section: KeysSection) -> None:
         self.now = 1000.0
         self.questions: list[Question] = []
-        monkeypatch.setattr(keywatch.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("tokenweir.runtime.keywatch.time.monotonic", lambda: self.now)
         self.watch = KeyWatch(section, self._start)
 
     def _start(self) -> subprocess.Popen[bytes]:
