@@ -15,11 +15,16 @@ from typer.testing import CliRunner, Result
 from tokenweir.adapters.kek import remote
 from tokenweir.app import demodata
 from tokenweir.cli import app
+from tokenweir.config import load_config
+from tokenweir.runtime.children import ChildSpec
+from tokenweir.runtime.endings import ExitCode
+from tokenweir.runtime.gateway import Gateway
+from tokenweir.runtime.supervisor import spawn
 
 pytestmark = pytest.mark.filterwarnings("default")  # Of clients that are not ours.
 
 
-@pytest.fixture(params=["aws", "vault"])
+@pytest.fixture(params=["aws", "gcp", "vault"])
 def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyWorld]:
     """Give the demo's files in the working directory, with a KEK at a provider."""
     monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.01)
@@ -107,3 +112,25 @@ def test_faults_end_with_three(world: KeyWorld, monkeypatch: pytest.MonkeyPatch,
         assert world.secret not in result.stderr
     assert not Path("other/keyset.json").exists()
     assert not Path("none.avro").exists()
+
+
+def test_a_process_that_asks_ends_as_the_provider_said(world: KeyWorld, capfd: pytest.CaptureFixture[str]) -> None:
+    """Within its limit of memory; a no stops the gateway, silence does not, and neither tells a secret."""
+    assert call("keys", "init").exit_code == 0
+    spec = ChildSpec(Gateway.open(load_config(Path("tokenweir.yaml").absolute(), {})), "keys")
+    codes = {}
+    for fault in (None, "denied", "gone", "unavailable"):
+        world.service.fault = fault
+        codes[fault] = spawn(spec).wait(120)
+
+    assert codes == {
+        None: ExitCode.DONE,
+        "denied": ExitCode.REFUSED,
+        "gone": ExitCode.REFUSED,
+        "unavailable": ExitCode.UNSERVED,
+    }
+    said = "".join(capfd.readouterr())
+    assert said.count("error: ") == 3
+    assert "Traceback" not in said
+    assert "CANARY" not in said
+    assert world.secret not in said
