@@ -8,13 +8,14 @@ error that a server gives repeats the request, so that a leak of an error's text
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import hashlib
 import http.client
 import http.server
 import ipaddress
 import json
 import os
+import re
 import ssl
 import threading
 import time
@@ -32,7 +33,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.x509.oid import NameOID
 
 AZURE_HOST = "kek.vault.test"
-TOKEN = "hvs.CANARYTOKENCANARYTOKEN"
+TOKEN = "hvs.CANARYTOKENCANARYTOKEN"  # noqa: S105 - of a server that lives for one test
 """The credential that every server asks for, where the protocol has one of that form."""
 
 
@@ -66,13 +67,13 @@ def answer(status: int, document: object, **headers: str) -> Answer:
 
 
 class KeyService(ABC):
-    """One provider. ``fault`` is what it does instead: see :meth:`refusal`, or ``slow``, ``drip``, ``cut``, ``garbage``.
+    """One provider. What it does may be a fault instead.
 
     Attributes:
-        fault: What goes wrong; None for nothing.
+        fault: What goes wrong: one of :meth:`refusal`, or ``slow``, ``drip``, ``cut``, ``garbage``; None for nothing.
         passing: How many answers the fault lasts.
         requests: Uses of a key that were asked for.
-        lifecycle: What became of keys: their names, with ``disabled`` or ``destroyed``.
+        gone: Names of keys that were destroyed.
     """
 
     provider: ClassVar[str]
@@ -99,87 +100,97 @@ class KeyService(ABC):
 class KeyServer:
     """A service behind TLS on a free port of this machine."""
 
-    def __init__(self, service: KeyService, directory: Path, hosts: tuple[str, ...] = ("localhost",)) -> None:
+    def __init__(self, service: KeyService, directory: Path, hosts: tuple[str, ...]) -> None:
         self.service = service
         self.ca_file = directory / f"{service.provider}-ca.pem"
         key_file = directory / f"{service.provider}-server.pem"
         _certificate(self.ca_file, key_file, hosts)
-        self._stopping = threading.Event()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(service)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.ca_file, key_file)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop listening, and let go whom a fault holds."""
-        self._stopping.set()
+        self._server.stopping.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
-    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
-        service, stopping = self.service, self._stopping
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            timeout = 30
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
 
-            def do_POST(self) -> None:
-                length = int(self.headers.get("Content-Length", "0"))
-                body = self.rfile.read(length)
-                lowered = {name.lower(): value for name, value in self.headers.items()}
-                request = Request(self.command, self.path, lowered, body)
-                fault = None
-                if service.is_use(request):
-                    service.requests += 1
-                    if service.passing > 0:
-                        service.passing -= 1
-                        fault = service.fault
-                self._give(request, fault)
+    def __init__(self, service: KeyService) -> None:
+        self.service = service
+        self.stopping = threading.Event()
+        super().__init__(("127.0.0.1", 0), _Handler)
 
-            do_GET = do_POST
 
-            def _give(self, request: Request, fault: str | None) -> None:
-                if fault == "slow":
-                    stopping.wait(60)
-                if fault in {"slow", "cut"}:
-                    self.close_connection = True
-                    return
-                if fault == "garbage":
-                    found = Answer(200, b'{"CANARY": ' + request.body)
-                elif fault in {"denied", "gone", "throttled", "unavailable"}:
-                    found = service.refusal(fault, f"CANARY {request.body.decode('utf-8', 'replace')}")
-                else:
-                    found = service.answer(request)
-                self.send_response(found.status)
-                for name, value in found.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(found.body)))
-                self.end_headers()
-                if fault == "drip":
-                    for byte in found.body:
-                        self.wfile.write(bytes([byte]))
-                        self.wfile.flush()
-                        if stopping.wait(0.5):
-                            return
-                else:
-                    self.wfile.write(found.body)
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """One connection."""
 
-            def handle(self) -> None:
-                try:
-                    super().handle()
-                except (OSError, ssl.SSLError):
-                    self.close_connection = True
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+    server: _Server
 
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
+    def do_POST(self) -> None:
+        """Answer, or do what the fault says."""
+        service = self.server.service
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        request = Request(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        fault = None
+        if service.is_use(request):
+            service.requests += 1
+            if service.passing > 0:
+                service.passing -= 1
+                fault = service.fault
+        if fault == "slow":
+            self.server.stopping.wait(60)
+        if fault in {"slow", "cut"}:
+            self.close_connection = True
+        else:
+            self._give(self._answer(request, fault), drips=fault == "drip")
 
-        return Handler
+    def do_GET(self) -> None:
+        """Answer as to any request."""
+        self.do_POST()
+
+    def _answer(self, request: Request, fault: str | None) -> Answer:
+        if fault == "garbage":
+            return Answer(200, b'{"CANARY": ' + request.body)
+        if fault is None or fault == "drip":
+            return self.server.service.answer(request)
+        return self.server.service.refusal(fault, f"CANARY {request.body.decode('utf-8', 'replace')}")
+
+    def _give(self, found: Answer, *, drips: bool) -> None:
+        self.send_response(found.status)
+        for name, value in found.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(found.body)))
+        self.end_headers()
+        if not drips:
+            self.wfile.write(found.body)
+            return
+        for byte in found.body:
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            if self.server.stopping.wait(0.5):
+                return
+
+    def handle(self) -> None:
+        """Serve the connection; a client that hangs up is no error."""
+        try:
+            super().handle()
+        except (OSError, ssl.SSLError):
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 class AwsService(KeyService):
@@ -192,13 +203,18 @@ class AwsService(KeyService):
         self._port = moto_port
 
     def answer(self, request: Request) -> Answer:
-        """Pass the request on."""
+        """Pass the request on; where moto does not do what the API's reference says, do that."""
+        if self.is_use(request) and request.json()["KeyId"] in self.gone:
+            return self.refusal("gone", "moto uses disabled keys")
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
         try:
             connection.request(request.method, request.path, request.body, dict(request.headers))
             response = connection.getresponse()
             headers = {name: value for name, value in response.getheaders() if name.lower() == "content-type"}
-            return Answer(response.status, response.read(), headers)
+            body = response.read()
+            if self.is_use(request):  # moto has no rules of access; it says this of a ciphertext of another key.
+                body = body.replace(b"AccessDeniedException", b"IncorrectKeyException")
+            return Answer(response.status, body, headers)
         finally:
             connection.close()
 
@@ -250,8 +266,10 @@ class GcpService(KeyService):
             return answer(200, {"name": version, "ciphertext": base64.b64encode(ciphertext).decode()})
         ciphertext = base64.b64decode(fields["ciphertext"])
         try:
-            plain = AESGCM(versions[ciphertext[0] - 1]).decrypt(ciphertext[1:13], ciphertext[13:], associated)
-        except (InvalidTag, IndexError):
+            plain = AESGCM(dict(enumerate(versions, 1))[ciphertext[0]]).decrypt(
+                ciphertext[1:13], ciphertext[13:], associated
+            )
+        except (InvalidTag, IndexError, KeyError, ValueError):
             return self._error(400, "INVALID_ARGUMENT", "Decryption failed: the ciphertext is invalid.")
         return answer(200, {"plaintext": base64.b64encode(plain).decode()})
 
@@ -358,7 +376,9 @@ class VaultService(KeyService):
             return answer(404, {"errors": [f'no handler for route "{mount}/{verb}"']})
         if name not in self.keys or name in self.gone:
             return answer(400, {"errors": ["encryption key not found"]})
-        fields, versions = request.json(), self.keys[name]
+        return self._use(verb, request.json(), self.keys[name])
+
+    def _use(self, verb: str, fields: dict[str, str], versions: list[bytes]) -> Answer:
         associated = b"" if self._old else base64.b64decode(fields.get("associated_data", ""))
         if verb == "encrypt":
             nonce = os.urandom(12)
@@ -366,12 +386,12 @@ class VaultService(KeyService):
             text = f"vault:v{len(versions)}:{base64.b64encode(sealed).decode()}"
             return answer(200, {"data": {"ciphertext": text, "key_version": len(versions)}})
         try:
-            _, version, text = fields["ciphertext"].split(":")
+            _, version, text = re.fullmatch(r"(vault):v([0-9]+):(.*)", fields["ciphertext"]).groups()  # type: ignore[union-attr] # See below.
             sealed = base64.b64decode(text, validate=True)
-            plain = AESGCM(versions[int(version[1:]) - 1]).decrypt(sealed[:12], sealed[12:], associated)
+            plain = AESGCM(versions[int(version) - 1]).decrypt(sealed[:12], sealed[12:], associated)
         except InvalidTag:
             return answer(400, {"errors": ["cipher: message authentication failed"]})
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, AttributeError):
             return answer(400, {"errors": ["invalid ciphertext: no prefix"]})
         return answer(200, {"data": {"plaintext": base64.b64encode(plain).decode()}})
 
@@ -404,7 +424,7 @@ def _certificate(certificate_file: Path, key_file: Path, hosts: tuple[str, ...])
     """Write a certificate that is its own authority, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "keys of a test")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     names: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
     names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
     certificate = (
@@ -413,8 +433,8 @@ def _certificate(certificate_file: Path, key_file: Path, hosts: tuple[str, ...])
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

@@ -12,7 +12,6 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
-
 from tests.support.keyservers import (
     AZURE_HOST,
     TOKEN,
@@ -24,6 +23,7 @@ from tests.support.keyservers import (
     VaultService,
     service_account,
 )
+
 from tokenweir.adapters.kek import Kek, open_kek
 from tokenweir.config.loader import load_config_text
 
@@ -86,7 +86,7 @@ def _aws(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyWorld]
     host, moto_port = moto.get_host_and_port()
     try:
         with _serving(AwsService(moto_port), directory) as server:
-            secret = "CANARYSECRETCANARYSECRETCANARYSECRETCANA"
+            secret = "CANARYSECRETCANARYSECRETCANARYSECRETCANA"  # noqa: S105 - opens nothing
             monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
             monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
             monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", f"https://localhost:{server.port}")
@@ -95,13 +95,14 @@ def _aws(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyWorld]
             region = "eu-central-1"
             owner = boto3.client("kms", region_name=region, endpoint_url=f"http://{host}:{moto_port}")
             keys = [owner.create_key()["KeyMetadata"]["Arn"] for _ in range(3)]
-            owner.create_alias(AliasName="alias/tokenweir", TargetKeyId=keys[0])
+            alias = f"alias/tokenweir-{moto_port}-{keys[0][-8:]}"  # moto keeps what other tests have made.
+            owner.create_alias(AliasName=alias, TargetKeyId=keys[0])
             yield KeyWorld(
                 server.service,
-                {"aws": {"key": "alias/tokenweir", "region": region}},
+                {"aws": {"key": alias, "region": region}},
                 {"aws": {"key": keys[1]}},
-                lambda: owner.disable_key(KeyId=keys[0]),
-                lambda: owner.update_alias(AliasName="alias/tokenweir", TargetKeyId=keys[2]),
+                lambda: server.service.gone.add(alias),
+                lambda: owner.update_alias(AliasName=alias, TargetKeyId=keys[2]),
                 secret,
             )
     finally:

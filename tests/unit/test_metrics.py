@@ -20,6 +20,7 @@ from tokenweir.telemetry.slots import SlotWriter, slot_path
 CONTRACT = {
     "tokenweir_records_consumed_total": ("counter", ("stream",)),
     "tokenweir_records_total": ("counter", ("stream", "audience", "fate")),
+    "tokenweir_epoch_records_total": ("counter", ("stream", "audience", "epoch", "fate")),
     "tokenweir_rejections_total": ("counter", ("stream", "reason")),
     "tokenweir_fields_total": ("counter", ("stream", "audience", "treatment")),
     "tokenweir_unclassified_fields": ("gauge", ("stream",)),
@@ -31,6 +32,7 @@ CONTRACT = {
     "tokenweir_consent_position": ("gauge", ("partition",)),
     "tokenweir_consent_unreadable_keys": ("gauge", ("partition",)),
     "tokenweir_key_epoch_age_seconds": ("gauge", ()),
+    "tokenweir_kek_unconfirmed_seconds": ("gauge", ()),
     "tokenweir_registry_errors_total": ("counter", ("kind",)),
     "tokenweir_worker_restarts_total": ("counter", ("stream",)),
     "tokenweir_quarantined_total": ("counter", ("stream",)),
@@ -90,7 +92,7 @@ def test_undeclared_series_are_refused(series: Series) -> None:
 
 def test_every_metric_is_counted_by_some_process() -> None:
     """Worker, applier and supervisor together have a series of each metric, and fates of each audience."""
-    worker = metrics.worker_series("clicks", ["crm", "ads"])
+    worker = metrics.worker_series("clicks", ["crm", "ads"], [("crm", 2), ("crm", 1), ("ads", 1)])
     every = [
         *worker,
         *metrics.lag_series("clicks", [0, 1]),
@@ -99,6 +101,7 @@ def test_every_metric_is_counted_by_some_process() -> None:
     ]
     assert {series.metric for series in every} == set(METRICS)
     assert Series(metrics.RECORDS, ("clicks", "ads", "withheld")) in worker
+    assert Series(metrics.EPOCH_RECORDS, ("clicks", "crm", "2", "sanitized")) in worker
     assert Series(metrics.POLICY_INFO, ("d", "7")) in every
     assert len(set(worker)) == len(worker)
 

@@ -171,6 +171,12 @@ CASES = [
     ("topic: raw.out", "topic: raw.crm", ["28:32: topic-twice"]),
     ("{audience: ads,", "{audience: crm,", ["17:3: ~unused", "28:20: audience-twice"]),
     ("topic: raw.out", "topic: raw", ["28:32: output-is-source"]),
+    # Later key epochs of an output and their mappings have names of their own.
+    ("topic: raw.out", "topic: raw.crm.e2", ["28:32: topic-reserved"]),
+    ("topic: raw.out", "topic: raw.crm.e17.mapping", ["28:32: topic-reserved"]),
+    ("topic: raw.out", "topic: raw.crm.e1", []),
+    ("topic: raw.out", "topic: raw.other.e2", []),
+    ("topic: raw,", "topic: raw.out.e3,", ["20:21: topic-reserved"]),
     ("{audience: crm, key: subject}", "{audience: crm, topic: raw, key: subject}", ["27:32: output-is-source"]),
     ("do: {tokenize: customer}", "do: keep", ["14:3: ~unused", "27:30: key-not-tokenized"]),
     ("do: {tokenize: customer}", "for: [ads], do: {tokenize: customer}", ["27:30: key-not-tokenized"]),

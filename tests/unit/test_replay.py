@@ -21,6 +21,7 @@ from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.adapters.recordreader import RecordPlace, RecordReader
 from tokenweir.core import deadletter, wire
+from tokenweir.core.context import epoch_outputs
 from tokenweir.core.deadletter import DeadLetter, ReadLetter
 from tokenweir.core.outcome import Fate, Outcome, Reason
 from tokenweir.core.policy.loader import load_policy
@@ -157,7 +158,24 @@ def test_an_output_that_no_policy_has_any_more_is_put_back() -> None:
     assert (found.lot, found.audience) == (Lot.PUT_BACK, "")
 
 
-@given(st.sampled_from(["raw.crm", "raw.ads", "raw.gone", "raw.web"]))
+def test_a_letter_names_its_epoch_and_is_replayed_into_it_alone() -> None:
+    """One of an epoch that is fed no longer, or not yet, is put back by the stream to which its output belongs."""
+    policy = _policy(clicks=("raw", ["crm"]), other=("raw", ["ads"]))
+    fed = epoch_outputs(policy, "clicks", {"crm": 3}, {"crm": (2,)})
+    desk = Desk(policy, "clicks", Choice(), fed)
+
+    for output, lot, audience in (
+        ("raw.crm.e3", Lot.CHOSEN, "crm"),
+        ("raw.crm.e2", Lot.CHOSEN, "crm"),
+        ("raw.crm", Lot.PUT_BACK, ""),
+        ("raw.crm.e4", Lot.PUT_BACK, ""),
+        ("raw.ads.e2", Lot.FOREIGN, ""),
+    ):
+        found = desk.sort(_value(output=output))
+        assert (found.lot, found.audience) == (lot, audience), output
+
+
+@given(st.sampled_from(["raw.crm", "raw.ads", "raw.gone", "raw.web", "raw.crm.e2", "raw.web.e7"]))
 def test_each_letter_belongs_to_exactly_one_stream_of_its_source(output: str) -> None:
     """Two streams may read one source and share its dead letters."""
     policy = _policy(one=("raw", ["crm"]), two=("raw", ["ads", "web"]), three=("other", ["crm"]))

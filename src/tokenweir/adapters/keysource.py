@@ -51,16 +51,53 @@ class KekReference(_Model):
     )
 
 
+Status = Literal["active", "retiring", "retired", "destroying", "destroyed"]
+"""What a root is used for.
+
+- ``active``: new tokens; the newest epoch of its key domain.
+- ``retiring``: tokens of its own topics, which are fed beside those of the active epoch.
+- ``retired``: nothing but to reverse its tokens.
+- ``destroying``: nothing; the root is not in the file any more, and somebody may still have a copy that opens.
+- ``destroyed``: nothing; every copy is unusable or attested gone.
+"""
+
+DESTROYED: Final = frozenset({"destroying", "destroyed"})
+
+
+class Attestation(_Model):
+    """What is known of copies of a destroyed root: what a program found, or what a person says of the others."""
+
+    what: str = Field(min_length=1, max_length=4096, description="Which copies.")
+    statement: str = Field(min_length=1, max_length=1024, description="What became of them, and who says so.")
+    at: str = Field(description="When it was said: RFC 3339, UTC.")
+
+
 class WrappedRoot(_Model):
     """The root of one key domain and epoch."""
 
     domain: str = Field(min_length=1, max_length=128, description="Key domain.")
     epoch: int = Field(ge=1, description="Generation of the tokens.")
     created_at: str = Field(description="When the root was made: RFC 3339, UTC.")
-    status: Literal["active"] = Field(description="What the root is used for.")
-    wrapped: str = Field(
-        min_length=_MIN_WRAPPED_CHARACTERS, max_length=_MAX_WRAPPED_CHARACTERS, description="The sealed root in base64."
+    status: Status = Field(description="What the root is used for.")
+    changed_at: str | None = Field(default=None, description="When its status changed last: RFC 3339, UTC.")
+    wrapped: str | None = Field(
+        default=None,
+        min_length=_MIN_WRAPPED_CHARACTERS,
+        max_length=_MAX_WRAPPED_CHARACTERS,
+        description="The sealed root in base64; gone where the root is destroyed.",
     )
+    keks: list[str] | None = Field(default=None, description="Of a destroyed root: every KEK that ever wrapped it.")
+    attested: list[Attestation] | None = Field(
+        default=None, description="Of a destroyed root: what is known of copies."
+    )
+
+
+class FormerKek(_Model):
+    """A KEK that wrapped the roots until they were wrapped anew."""
+
+    provider: Provider = Field(description="Where it lives.")
+    id: str = Field(min_length=1, max_length=2048, description="Which KEK it is.")
+    replaced_at: str = Field(description="When the roots were wrapped anew: RFC 3339, UTC.")
 
 
 class WrappedState(_Model):
@@ -77,6 +114,9 @@ class KeysetFile(_Model):
 
     version: Literal[1] = Field(description="Version of this file format.")
     kek: KekReference = Field(description="The key that wraps the roots.")
+    former_keks: list[FormerKek] | None = Field(
+        default=None, description="Keys that wrapped them before, oldest first."
+    )
     roots: list[WrappedRoot] = Field(description="One root per key domain and epoch.")
     state: WrappedState = Field(description="The root for local state.")
 
@@ -89,6 +129,21 @@ class KeyRow:
     epoch: int
     status: str
     created_at: str
+    changed_at: str | None = None
+
+
+def active_epochs(rows: Iterable[KeyRow]) -> dict[str, int]:
+    """Return the epoch of each key domain that new tokens are made with."""
+    return {row.domain: row.epoch for row in rows if row.status == "active"}
+
+
+def retiring_epochs(rows: Iterable[KeyRow]) -> dict[str, tuple[int, ...]]:
+    """Return the epochs of each key domain that are fed beside the active one, the newest first."""
+    found: dict[str, tuple[int, ...]] = {}
+    for row in sorted(rows, key=lambda row: -row.epoch):
+        if row.status == "retiring":
+            found[row.domain] = (*found.get(row.domain, ()), row.epoch)
+    return found
 
 
 def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now: datetime) -> bool:
@@ -107,26 +162,35 @@ def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now:
             cannot be used or written, or another process is changing it.
     """
     wanted = sorted(set(domains))
-    kek = _kek(kek)
-    with _exclusive(keyset_path.parent):
+    kek = as_kek(kek)
+    with exclusive(keyset_path.parent):
         exists = keyset_path.exists()
         made = kek.make(keyset_path if exists else None)
-        created_at = now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        created_at = instant(now)
         if exists:
-            current = _read_keyset(keyset_path)
-            _open_keyset(current, kek, keyset_path)  # Never add to a keyset that does not open.
+            current = read_keyset(keyset_path)
+            open_content(current, kek, keyset_path)  # Never add to a keyset that does not open.
         else:
             state = WrappedState(created_at=created_at, wrapped=wrap_root(kek, STATE))
             reference = KekReference(provider=kek.provider, id=kek.id)
             current = KeysetFile(version=1, kek=reference, roots=[], state=state)
         known = {root.domain for root in current.roots}
-        added = [_new_root(kek, domain, created_at) for domain in wanted if domain not in known]
+        added = [new_root(kek, domain, created_at) for domain in wanted if domain not in known]
         if added or not exists:
             content = current.model_copy(update={"roots": [*current.roots, *added]})
-            _open_keyset(content, kek, keyset_path)  # A KEK that wraps and may not open would lose the roots.
-            data = (content.model_dump_json(indent=2) + "\n").encode()
-            (replace_file if exists else write_new)(keyset_path, data)
+            open_content(content, kek, keyset_path)  # A KEK that wraps and may not open would lose the roots.
+            (replace_file if exists else write_new)(keyset_path, encoded(content))
     return made
+
+
+def instant(now: datetime) -> str:
+    """Return a time as the file holds it: RFC 3339, UTC."""
+    return now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def encoded(content: KeysetFile) -> bytes:
+    """Return the bytes of a keyset's file."""
+    return (content.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
 
 
 def load_keyset(keyset_path: Path, kek: Kek | Path) -> Keyset:
@@ -136,7 +200,17 @@ def load_keyset(keyset_path: Path, kek: Kek | Path) -> Keyset:
         KekUnreachableError: the provider of the KEK did not answer usefully in time.
         KeysError: the keyset or its KEK is missing, malformed, wrong, readable by others, or may not be used.
     """
-    return _open_keyset(_read_keyset(keyset_path), _kek(kek), keyset_path)
+    return open_content(read_keyset(keyset_path), as_kek(kek), keyset_path)
+
+
+def open_keyset(text: str, keyset_path: Path, kek: Kek | Path, *, in_use: bool = False) -> Keyset:
+    """Open a keyset whose file was read before; ``in_use`` leaves out the roots of retired epochs.
+
+    Raises:
+        KekUnreachableError: the provider of the KEK did not answer usefully in time.
+        KeysError: the KEK is missing, wrong, readable by others or may not be used, or the text is no keyset.
+    """
+    return open_content(_parse_keyset(text.encode(), keyset_path), as_kek(kek), keyset_path, in_use=in_use)
 
 
 def describe_keyset(keyset_path: Path) -> list[KeyRow]:
@@ -145,8 +219,32 @@ def describe_keyset(keyset_path: Path) -> list[KeyRow]:
     Raises:
         KeysError: the keyset is missing or malformed.
     """
-    roots = _read_keyset(keyset_path).roots
-    return sorted(KeyRow(root.domain, root.epoch, root.status, root.created_at) for root in roots)
+    return _rows(read_keyset(keyset_path))
+
+
+def key_rows(text: str, keyset_path: Path) -> list[KeyRow]:
+    """Return the same of a keyset whose file was read before.
+
+    Raises:
+        KeysError: the text is no keyset.
+    """
+    return _rows(_parse_keyset(text.encode(), keyset_path))
+
+
+def _rows(content: KeysetFile) -> list[KeyRow]:
+    return sorted(
+        (KeyRow(root.domain, root.epoch, root.status, root.created_at, root.changed_at) for root in content.roots),
+        key=lambda row: (row.domain, row.epoch),
+    )
+
+
+def kek_reference(keyset_path: Path) -> KekReference:
+    """Return which KEK wraps a keyset, without opening it.
+
+    Raises:
+        KeysError: the keyset is missing or malformed.
+    """
+    return read_keyset(keyset_path).kek
 
 
 def wrap_root(kek: Kek, context: KekContext, root: bytes | None = None) -> str:
@@ -173,14 +271,15 @@ def unwrap_root(kek: Kek, context: KekContext, wrapped: str) -> TokenKey:
     return root
 
 
-def _kek(kek: Kek | Path) -> Kek:
+def as_kek(kek: Kek | Path) -> Kek:
+    """Return a KEK, or that in a file of this path."""
     return FileKek(kek) if isinstance(kek, Path) else kek
 
 
-def _new_root(kek: Kek, domain: str, created_at: str) -> WrappedRoot:
-    """Make a root of the first epoch."""
-    wrapped = wrap_root(kek, KekContext(domain, FIRST_EPOCH))
-    return WrappedRoot(domain=domain, epoch=FIRST_EPOCH, created_at=created_at, status="active", wrapped=wrapped)
+def new_root(kek: Kek, domain: str, created_at: str, epoch: int = FIRST_EPOCH) -> WrappedRoot:
+    """Make the root of an epoch, which is active from now on."""
+    wrapped = wrap_root(kek, KekContext(domain, epoch))
+    return WrappedRoot(domain=domain, epoch=epoch, created_at=created_at, status="active", wrapped=wrapped)
 
 
 def require_kek(reference: KekReference, kek: Kek, keyset_path: Path) -> None:
@@ -201,19 +300,24 @@ def require_kek(reference: KekReference, kek: Kek, keyset_path: Path) -> None:
         )
 
 
-def _open_keyset(content: KeysetFile, kek: Kek, keyset_path: Path) -> Keyset:
-    """Unwrap every root."""
+def open_content(content: KeysetFile, kek: Kek, keyset_path: Path, *, in_use: bool = False) -> Keyset:
+    """Unwrap every root that is left, or every one that is in use.
+
+    Raises:
+        KekUnreachableError: the provider of the KEK did not answer usefully in time.
+        KeysError: the KEK is missing, wrong, readable by others or may not be used, or a root does not open.
+    """
     require_kek(content.kek, kek, keyset_path)
     roots: dict[tuple[str, int], TokenKey] = {}
-    active: dict[str, int] = {}
+    rows = _rows(content)
     try:
         state = unwrap_root(kek, STATE, content.state.wrapped)
         for root in content.roots:
-            roots[root.domain, root.epoch] = unwrap_root(kek, KekContext(root.domain, root.epoch), root.wrapped)
-            active[root.domain] = root.epoch
+            if root.wrapped is not None and not (in_use and root.status == "retired"):
+                roots[root.domain, root.epoch] = unwrap_root(kek, KekContext(root.domain, root.epoch), root.wrapped)
     except WrappedRootError:
         raise KeysError(does_not_open(content.kek, kek, keyset_path)) from None
-    return Keyset(roots, active, state)
+    return Keyset(roots, active_epochs(rows), state, retiring_epochs(rows))
 
 
 def does_not_open(reference: KekReference, kek: Kek, keyset_path: Path) -> str:
@@ -227,12 +331,17 @@ def does_not_open(reference: KekReference, kek: Kek, keyset_path: Path) -> str:
     )
 
 
-def _read_keyset(path: Path) -> KeysetFile:
+def read_keyset(path: Path) -> KeysetFile:
     """Read and check the keyset file."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error, _NO_KEYSET) from None
+    return _parse_keyset(data, path)
+
+
+def _parse_keyset(data: bytes, path: Path) -> KeysetFile:
+    """Check the content of a keyset file."""
     try:
         content = KeysetFile.model_validate(json.loads(data, object_pairs_hook=_without_duplicates))
     except ValidationError as error:
@@ -247,6 +356,8 @@ def _read_keyset(path: Path) -> KeysetFile:
     actives = [root.domain for root in content.roots if root.status == "active"]
     if len(set(pairs)) != len(pairs) or len(set(actives)) != len(actives):
         raise KeysError(f"{path} is not a keyset: a key domain has two active roots; restore it from its backup")
+    if any((root.wrapped is None) != (root.status in DESTROYED) for root in content.roots):
+        raise KeysError(f"{path} is not a keyset: a root is missing, or not destroyed; restore it from its backup")
     return content
 
 
@@ -259,8 +370,12 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @contextmanager
-def _exclusive(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock, so that two processes do not both extend a keyset."""
+def exclusive(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock, so that two processes do not both change a keyset.
+
+    Raises:
+        KeysError: another process has it, or the directory cannot be used.
+    """
     make_directory(directory)
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -173,11 +173,11 @@ class Preview:
         return _Lookup(known, everybody=DENIED if found.blocks.offsets else None)
 
     def _previewed(self, stream: str, item: _Item, outcomes: list[Outcome] | None, *, raw: bool) -> Previewed:
-        found = self.workspace.policy.policy.streams[stream]
         message = item.message
         outputs = []
-        for index, output in enumerate(found.outputs):
-            topic = output.topic or f"{found.source.topic}.{output.audience}"
+        context = stream_context(self.workspace.policy, stream, None if self.ephemeral else self._keyset)
+        for index, output in enumerate(context.outputs()):
+            topic = output.topic
             if outcomes is None or item.bound is None:
                 reason = "" if item.reason is None else item.reason.value
                 outputs.append(Shown(output.audience, topic, Fate.REJECTED, reason=reason))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tokenweir.core import paths
 from tokenweir.core.context import StreamContext, domain_of, topic_of
+from tokenweir.core.epochs import FIRST_EPOCH
 from tokenweir.core.fields import Classification
 from tokenweir.core.generalize.build import build as build_generalizer
 from tokenweir.core.generalize.specs import CellSpec, PairSpec, ShiftSpec
@@ -56,7 +57,7 @@ class OutputCompiler:
         self._rules_cache: dict[str, Rules] = {}
 
     def compile(self) -> OutputPlan:
-        """Return the output's plan."""
+        """Return the output's plan in the first epoch."""
         policy = self._context.policy
         audience = policy.audiences[self._output.audience]
         domain = domain_of(policy, self._output.audience)
@@ -79,7 +80,7 @@ class OutputCompiler:
             audience=self._output.audience,
             topic=topic_of(self._context.stream, self._output),
             domain=domain,
-            epoch=self._context.epochs.get(domain, 1),
+            epoch=FIRST_EPOCH,
             recipients=tuple(sorted(recipient.id for recipient in audience.recipients)),
             served=served,
             requires=self._requires(served),

@@ -14,6 +14,7 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from tokenweir.core.epochs import FIRST_EPOCH
 from tokenweir.core.generalize import keyed
 from tokenweir.core.generalize.specs import KeyedSpec
 from tokenweir.core.tokens.base import KEY_BYTES, Algorithm
@@ -23,12 +24,10 @@ from tokenweir.core.tokens.specs import TokenSpec, spec_digest
 from tokenweir.core.tokens.tokenizer import TWEAK_KEY_BYTES, Tokenizer
 from tokenweir.errors import KeysError
 
-__all__ = ["ROOT_BYTES", "EntryKeys", "Keyset", "TokenKey", "derive", "entry_info", "length_prefixed"]
+__all__ = ["FIRST_EPOCH", "ROOT_BYTES", "EntryKeys", "Keyset", "TokenKey", "derive", "entry_info", "length_prefixed"]
 
 ROOT_BYTES: Final = 32
 """Size of a root: 256 bits."""
-
-FIRST_EPOCH: Final = 1
 
 _PRODUCT: Final = "tokenweir1"
 _STATE: Final = "tokenweir1-state"
@@ -67,17 +66,31 @@ class Keyset:
     An epoch is a generation of tokens: all roots of one key domain are independent, and one of them is active.
     """
 
-    __slots__ = ("_active", "_roots", "_state")
+    __slots__ = ("_active", "_retiring", "_roots", "_state")
 
-    def __init__(self, roots: Mapping[tuple[str, int], TokenKey], active: Mapping[str, int], state: TokenKey) -> None:
-        """Hold the roots by (key domain, epoch), the active epoch by key domain, and the root of the state.
+    def __init__(
+        self,
+        roots: Mapping[tuple[str, int], TokenKey],
+        active: Mapping[str, int],
+        state: TokenKey,
+        retiring: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        """Hold the roots by (key domain, epoch), the epochs in use by key domain, and the root of the state.
+
+        Args:
+            roots: The roots.
+            active: The epoch that new tokens are made with, by key domain.
+            state: The root of the keys that protect local state.
+            retiring: The epochs whose topics are fed beside that of the active one, by key domain.
 
         Raises:
-            KeysError: a root is not 32 bytes, or an active epoch has no root.
+            KeysError: a root is not 32 bytes, or an epoch that is in use has no root.
         """
         if any(len(root) != ROOT_BYTES for root in (*roots.values(), state)):
             raise KeysError(f"a root of the keyset is not {ROOT_BYTES} bytes")
-        for domain, epoch in active.items():
+        self._retiring = {domain: tuple(epochs) for domain, epochs in (retiring or {}).items()}
+        in_use = [*active.items(), *((domain, epoch) for domain, each in self._retiring.items() for epoch in each)]
+        for domain, epoch in in_use:
             if (domain, epoch) not in roots:
                 raise KeysError(f"the keyset has no root for epoch {epoch} of key domain {domain}")
         self._roots = dict(roots)
@@ -122,6 +135,10 @@ class Keyset:
                 f"the keyset has no active root for key domain {domain}; `tokenweir keys init` adds missing domains"
             )
         return epoch
+
+    def retiring(self, domain: str) -> tuple[int, ...]:
+        """Return the epochs of a key domain whose topics are fed beside that of the active one, the newest first."""
+        return self._retiring.get(domain, ())
 
     def entry_keys(self, domain: str, entry: str, spec: TokenSpec, epoch: int | None = None) -> EntryKeys:
         """Return the keys of a token entry; ``epoch`` None means the active one.

@@ -197,7 +197,7 @@ class OutputPlan:
 
     Attributes:
         audience: Name of the audience.
-        topic: Name of the sanitized topic.
+        topic: Name of the sanitized topic, which belongs to the epoch.
         domain: Key domain of its tokens.
         epoch: Epoch of that domain's root.
         recipients: Ids of who reads it, for denials that name a recipient.
@@ -210,6 +210,7 @@ class OutputPlan:
         person_headers: Those of them that link to a person, which a record without a subject never shows.
         tombstones: Whether the record key follows from the raw key alone, so that a null value can be forwarded.
         root: What leaves of the value, None where nothing can.
+        active: Whether the epoch is the newest; an output of an older one is fed beside it.
     """
 
     audience: str
@@ -226,6 +227,7 @@ class OutputPlan:
     root: Out | None
     person_headers: tuple[str, ...] = ()
     tombstones: bool = False
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

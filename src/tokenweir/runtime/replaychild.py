@@ -15,6 +15,7 @@ from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.adapters.recordreader import RecordReader
+from tokenweir.core.context import EpochOutput, fed_epochs
 from tokenweir.core.engineapi import Engine
 from tokenweir.core.keys import Keyset
 from tokenweir.core.librdkafka import PropertyValue
@@ -75,7 +76,7 @@ class ReplayParts:
     admin: Admin
     engine: Engine
     plans: PlanCache
-    outputs: tuple[str, ...]
+    outputs: tuple[EpochOutput, ...]
     dead_letter_schema_id: int
     tally: ReplayTally
 
@@ -123,6 +124,7 @@ def run_replay(parts: ReplayParts, order: ReplayOrder, stopping: Callable[[], bo
             policy_digest=parts.loaded.digest,
             consent_topic=config.consent.topic,
             max_staleness_seconds=config.consent.max_staleness_seconds,
+            epochs=fed_epochs(parts.outputs),
         ),
         admin=parts.admin,
         store=store,
@@ -140,7 +142,7 @@ def run_replay(parts: ReplayParts, order: ReplayOrder, stopping: Callable[[], bo
         parts.plans,
         clock,
         framed=source.format != "json",
-        desk=Desk(parts.loaded.policy, stream, order.choice),
+        desk=Desk(parts.loaded.policy, stream, order.choice, parts.outputs),
         sources=sources,
     )
     consumer = LetterConsumer(
@@ -170,7 +172,7 @@ def run_replay(parts: ReplayParts, order: ReplayOrder, stopping: Callable[[], bo
         plans=parts.plans,
         intake=intake,
         delivery=ReplayDelivery(
-            outputs=parts.outputs,
+            outputs=tuple(output.topic for output in parts.outputs),
             dead_letter_topic=letters,
             dead_letter_schema_id=parts.dead_letter_schema_id,
             policy_digest=parts.loaded.digest,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from tokenweir.core.context import EpochOutput
 from tokenweir.core.outcome import Fate, Outcome, Reason, Treated
 from tokenweir.runtime.status import ChildState, StatusWriter
 from tokenweir.telemetry import metrics
@@ -20,16 +21,20 @@ class Tally:
         slot: SlotWriter,
         status: StatusWriter,
         stream: str,
-        audiences: Sequence[str],
+        outputs: Sequence[EpochOutput],
         *,
         keys_made_at_ms: int | None = None,
     ) -> None:
-        """Count into a slot; ``keys_made_at_ms`` is when the oldest of the stream's active key epochs began."""
+        """Count into a slot; ``keys_made_at_ms`` is when the oldest of the stream's active key epochs began.
+
+        Each record counts once for each audience: by what became of it in the active epoch. What is fed beside it has
+        numbers of its own.
+        """
         self._keys_made_at_ms = keys_made_at_ms
         self._slot = slot
         self._status = status
         self._stream = stream
-        self._audiences = audiences
+        self._outputs = outputs
         self._shown: set[int] = set()
 
     def heartbeat(self) -> None:
@@ -57,28 +62,32 @@ class Tally:
         slot, stream = self._slot, self._stream
         slot.add(slot.index(metrics.RECORDS_CONSUMED, stream), len(outcomes))
         quarantined = 0
-        for index, audience in enumerate(self._audiences):
+        for index, output in enumerate(self._outputs):
             # A record is quarantined for all outputs.
-            quarantined = self._output(audience, [entries[index] for entries in outcomes])
+            quarantined = self._output(output, [entries[index] for entries in outcomes])
         slot.add(slot.index(metrics.QUARANTINED, stream), quarantined)
         slot.observe(slot.index(metrics.BATCH_DURATION), duration_seconds)
         for tenths, count in Counter([(now_ms - timestamp_ms) // 100 for timestamp_ms in timestamps_ms]).items():
             slot.observe(slot.index(metrics.EVENT_AGE), max(tenths, 0) / 10, count)
         self.transaction(TransactionOutcome.COMMITTED)
 
-    def _output(self, audience: str, outcomes: Sequence[Outcome]) -> int:
+    def _output(self, output: EpochOutput, outcomes: Sequence[Outcome]) -> int:
         """Count what became of the records of a batch in one output, and return how many are quarantined.
 
         Members of enumerations are compared by identity and not counted as keys, because their hash is slow; and many
         outcomes share one object that says how their fields were treated.
         """
-        slot, stream = self._slot, self._stream
+        slot, stream, audience, epoch = self._slot, self._stream, output.audience, str(output.epoch)
         rejected = [outcome.reason for outcome in outcomes if outcome.reason is not None]
         sanitized = sum([outcome.fate is Fate.SANITIZED for outcome in outcomes])
         withheld = len(outcomes) - len(rejected) - sanitized
         for fate, count in ((Fate.SANITIZED, sanitized), (Fate.WITHHELD, withheld), (Fate.REJECTED, len(rejected))):
             if count:
-                slot.add(slot.index(metrics.RECORDS, stream, audience, fate.value), count)
+                slot.add(slot.index(metrics.EPOCH_RECORDS, stream, audience, epoch, fate.value), count)
+                if output.active:
+                    slot.add(slot.index(metrics.RECORDS, stream, audience, fate.value), count)
+        if not output.active:
+            return rejected.count(Reason.QUARANTINED)
         for reason, count in Counter(rejected).items():
             slot.add(slot.index(metrics.REJECTIONS, stream, reason.value), count)
         fields: Counter[Treated] = Counter()

@@ -35,7 +35,7 @@ class Refusal(Enum):
     """Why a provider did not do what it was asked, and what is to be done."""
 
     DENIED = "may not be used by the identity that tokenweir runs as; grant it the use of the key"
-    GONE = "is disabled, to be deleted, destroyed, or not there at all; enable or restore it: no other key opens the keyset"
+    GONE = "is disabled, to be deleted, destroyed, or not there; enable or restore it: no other key opens the keyset"
     UNFIT = "does not do what it is asked; see which kind of key the documentation asks for"
     WRONG = "does not open a root"
     THROTTLED = "is asked too often, says its provider; raise the quota, or try again later"

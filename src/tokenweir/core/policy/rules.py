@@ -33,6 +33,7 @@ _OWN: Final[dict[str, str]] = {
     "pair-apart": "A pair is two different fields of one record.",
     "topic-name": "A topic name that Kafka does not allow.",
     "topic-twice": "Two outputs write to one topic.",
+    "topic-reserved": "A topic has the name that a later key epoch of an output will need.",
     "audience-twice": "Two outputs of one stream are for one audience.",
     "output-is-source": "An output writes to the source of a stream.",
     "key-not-tokenized": "`key: subject`, but no class of the stream's subjects is tokenized for the audience.",
