@@ -94,7 +94,9 @@ def test_engines_agree_at_the_edges(metres: int) -> None:
     assert outcome.treated
 
 
-@pytest.mark.parametrize("degrees", ["52.5", "-0", "1e-30", "8.5e1", "85.00000000000001", "1e400", "52", "-84.123456789"])
+@pytest.mark.parametrize(
+    "degrees", ["52.5", "-0", "1e-30", "8.5e1", "85.00000000000001", "1e100", "52", "-84.123456789"]
+)
 def test_engines_agree_about_numbers_of_json(degrees: str) -> None:
     """Coordinates in any way to write a number give the same text in both engines."""
     stream = _stream(137, "json_schema")

@@ -89,7 +89,7 @@ def test_headers_of_published_events() -> None:
     [
         ("Mozilla/4.0 (compatible; MSIE 6.0; Windows NT 5.1; en) Opera 8.50", "Opera"),
         ("Mozilla/5.0 (Windows NT 6.3; Trident/7.0; rv:11.0) like Gecko", "Internet Explorer"),
-        ("Mozilla/5.0 (Linux; U; Android 4.0.3) AppleWebKit/534.30 (KHTML) Version/4.0 Mobile Safari/534.30", "Android Browser"),
+        ("Mozilla/5.0 (Linux; U; Android 4.0) AppleWebKit/534 Version/4.0 Mobile Safari/534", "Android Browser"),
         ("Mozilla/5.0 (Linux; Android 13; wv) AppleWebKit/537.36 Version/4.0 Chrome/120.0 Mobile Safari/537.36", OTHER),
         ("Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)", "Bot"),
         ("Mozilla/5.0 (Linux; Android 9; CUBOT_X18) AppleWebKit/537.36 Chrome/90.0 Mobile Safari/537.36", "Chrome"),

@@ -89,7 +89,10 @@ fn coarser(input: &mut Input<'_>) -> Coarser {
         },
         6 => Coarser::Shift { days: u32::from(input.byte()) * 143, prf: input.below(2) },
         7 => Coarser::UserAgent {
-            rules: vec![("First".into(), vec![input.text().into_owned()]), ("Second".into(), vec!["a".into(), "b".into()])],
+            rules: vec![
+                ("First".into(), vec![input.text().into_owned()]),
+                ("Second".into(), vec!["a".into(), "b".into()]),
+            ],
             default: "Other".into(),
         },
         _ => Coarser::Url { path: input.below(4), query: vec!["page".into(), "a b".into(), input.text().into_owned()] },
@@ -169,10 +172,7 @@ fn check_coarser(spec: &Coarser, place: &Place, value: &Value<'_>) {
     };
     assert!(fits, "a coarser value is of another type");
     // A prefix has no further character that could go, a table may send a result on, and a time moves on.
-    if !matches!(
-        spec,
-        Coarser::Prefix(_) | Coarser::Map { .. } | Coarser::UserAgent { .. } | Coarser::Shift { .. }
-    ) {
+    if !matches!(spec, Coarser::Prefix(_) | Coarser::Map { .. } | Coarser::UserAgent { .. } | Coarser::Shift { .. }) {
         let twice = generalizer.apply(&once, &printable, keyed);
         assert!(twice.is_none_or(|twice| twice == once), "what is coarse becomes coarser");
     }
