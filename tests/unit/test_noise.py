@@ -10,7 +10,7 @@ from decimal import Decimal, localcontext
 from itertools import pairwise
 
 import pytest
-from tests.support.engines import fixed_keyset
+from tests.support.engines import fixed_keyset, record_schema, rules_of, small_policy
 
 from tokenweir.core.generalize import noise
 from tokenweir.core.generalize.keyed import Person, Prf
@@ -190,6 +190,22 @@ def test_what_is_no_position_is_invalid(latitude: float, longitude: float) -> No
     """A number that is no coordinate, and one beside a pole, has no point."""
     with pytest.raises(InvalidValueError):
         generalizer(500).apply(latitude, longitude)
+
+
+def test_noise_needs_a_pair_of_numbers_with_a_fraction() -> None:
+    """A single coordinate, and a pair of texts or whole numbers, is refused when the policy is checked."""
+    classes = "place: {do: {generalize: {noise: laplace, metres: 500}}}"
+    fields = "{lat: place, lon: place}"
+    pairs = 'pairs: [["lat", "lon"]]'
+    for kind, rules in (
+        ("double", set()),
+        ("float", set()),
+        ("string", {"treatment-type"}),
+        ("long", {"treatment-type"}),
+    ):
+        schema = record_schema(("lat", kind), ("lon", kind))
+        assert rules_of(small_policy(classes=classes, fields=fields, stream=pairs), schema) == rules
+        assert rules_of(small_policy(classes=classes, fields=fields), schema) == {"treatment-type"}
 
 
 def test_without_a_person_there_is_no_point() -> None:
