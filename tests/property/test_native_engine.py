@@ -114,8 +114,10 @@ _URLS: Final = st.from_regex(
 )
 #: Headers out of the marks that the rules look for, in the wrong order and in parts, too.
 _MARKS: Final = sorted({mark for _, marks in RULES for mark in marks})
-_AGENTS: Final = st.lists(st.sampled_from([*_MARKS, "Mozilla/5.0", "\u212a", "\u0130", "/"]), max_size=5).flatmap(
-    lambda marks: st.sampled_from([str.lower, str.upper, str.title, str]).map(lambda case: case(" ".join(marks)))
+_AGENTS: Final = st.builds(
+    lambda marks, upper: " ".join(marks).upper() if upper else " ".join(marks),
+    st.lists(st.sampled_from([*_MARKS, "Mozilla/5.0", "\u212a", "\u0130", "/"]), max_size=5),
+    st.booleans(),
 )
 _VALUES: Final[dict[str, st.SearchStrategy[object]]] = {
     "double": st.floats(allow_nan=False, allow_infinity=False) | st.decimals(-1000, 1000, places=3).map(float),

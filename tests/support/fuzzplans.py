@@ -32,7 +32,11 @@ from tokenweir.runtime.sources import stream_context
 _ROOT: Final = Path(__file__).parents[2]
 FUZZ: Final = _ROOT / "src" / "rust" / "fuzz"
 #: Scenarios whose plans have what those of the examples have not, and the formats that they are taken in.
-_SCENARIOS: Final = {"keys_avro": "keys_headers_timestamps", "structures_avro": "structures"}
+_SCENARIOS: Final = {
+    "keys_avro": "keys_headers_timestamps",
+    "persons_avro": "persons",
+    "structures_avro": "structures",
+}
 _SCENARIOS_JSON: Final = {"structures_json": "structures"}
 #: In place of the characters that this version of Python would print.
 _PRINTABLE: Final = [[0x20, 0x7E], [0xA1, 0x10FFFF]]

@@ -1,9 +1,11 @@
 //! What is read from texts and numbers at a place, and made coarser: times, addresses, URLs, numbers and ids.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use tokenweir_native::generalize::{Generalizer, Printable};
+use tokenweir_native::generalize::{Generalizer, Printable, noise};
 use tokenweir_native::plan::{Coarser, Place};
+use tokenweir_native::prf::{Keyed, Person, Prf};
 use tokenweir_native::schema::Kind;
 use tokenweir_native::subjects::{Form, Id};
 use tokenweir_native::timestamps::{
@@ -12,6 +14,7 @@ use tokenweir_native::timestamps::{
 use tokenweir_native::value::Value;
 
 use crate::input::Input;
+use crate::plans::prf;
 use crate::{LONGEST, memory};
 
 const KINDS: [Kind; 10] = [
@@ -49,6 +52,9 @@ pub fn run(data: &[u8]) {
         if let Value::Text(text) = &value {
             check_times(text);
         }
+        if let Value::Real(degrees) = value {
+            check_noise(degrees, degrees * 2.0);
+        }
         if let Some(number) = integer_of(&value) {
             check_floors(number);
         }
@@ -71,7 +77,7 @@ fn place(input: &mut Input<'_>) -> Place {
 }
 
 fn coarser(input: &mut Input<'_>) -> Coarser {
-    match input.below(7) {
+    match input.below(9) {
         0 => Coarser::Time(input.one_of(&UNITS)),
         1 => Coarser::Round(input.text().into_owned()),
         2 => Coarser::Buckets((0..=input.below(3)).map(|_| input.text().into_owned()).collect()),
@@ -80,6 +86,14 @@ fn coarser(input: &mut Input<'_>) -> Coarser {
         5 => Coarser::Map {
             table: [(input.text().into_owned(), input.text().into_owned())].into(),
             default: (input.below(2) == 1).then(|| "other".into()),
+        },
+        6 => Coarser::Shift { days: u32::from(input.byte()) * 143, prf: input.below(2) },
+        7 => Coarser::UserAgent {
+            rules: vec![
+                ("First".into(), vec![input.text().into_owned()]),
+                ("Second".into(), vec!["a".into(), "b".into()]),
+            ],
+            default: "Other".into(),
         },
         _ => Coarser::Url { path: input.below(4), query: vec!["page".into(), "a b".into(), input.text().into_owned()] },
     }
@@ -113,10 +127,40 @@ fn number(input: Input<'_>) -> Value<'_> {
     Value::Number(if is_number { Cow::Owned(text.trim().to_owned()) } else { "-0.5e1".into() })
 }
 
+/// One keyed function under a key that is no secret.
+static PRFS: LazyLock<[Prf; 1]> = LazyLock::new(|| [prf(0)]);
+static PERSON: LazyLock<Person> = LazyLock::new(|| Person { kind: "customer".into(), id: "0000000007".into() });
+
+/// A person's days, and the point of a person at a place, are the same again; nobody has any.
+fn check_keyed(generalizer: &Generalizer, value: &Value<'_>, printable: &Printable) {
+    let keyed = Keyed { prfs: &*PRFS, person: Some(&PERSON) };
+    let nobody = Keyed { person: None, ..keyed };
+    assert!(generalizer.apply(value, printable, nobody).is_none(), "nobody's time moved");
+    if let Some(moved) = generalizer.apply(value, printable, keyed) {
+        assert!(generalizer.apply(value, printable, keyed).as_ref() == Some(&moved), "other days");
+        assert!(&moved != value, "a time stayed");
+    }
+}
+
+/// A point is on the globe, has five decimals, and is that of the whole place.
+fn check_noise(latitude: f64, longitude: f64) {
+    for metres in [*noise::METRES.start(), 500, *noise::METRES.end()] {
+        if let Some((north, east)) = noise::point(latitude, longitude, metres, &PRFS[0], &PERSON) {
+            assert!(north.abs() <= 90.0 && (-180.0..180.0).contains(&east), "a point is not on the globe");
+            let steps = [north, east].map(|degrees| ((degrees * 1e5).round() / 1e5).to_bits());
+            assert!(steps == [north, east].map(f64::to_bits), "a point has more decimals");
+        }
+    }
+}
+
 fn check_coarser(spec: &Coarser, place: &Place, value: &Value<'_>) {
     let Ok(generalizer) = Generalizer::new(spec, place) else { return };
     let printable = Printable::from_ranges(&[(0x20, 0x7e), (0xa1, 0x10_ffff)]);
-    let Some(once) = generalizer.apply(value, &printable) else { return };
+    let keyed = Keyed { prfs: &*PRFS, person: Some(&PERSON) };
+    if matches!(spec, Coarser::Shift { .. }) {
+        check_keyed(&generalizer, value, &printable);
+    }
+    let Some(once) = generalizer.apply(value, &printable, keyed) else { return };
     let fits = match place.kind {
         Kind::Int => matches!(once, Value::Integer(number) if i32::try_from(number).is_ok()),
         Kind::Long => matches!(once, Value::Integer(_)),
@@ -127,9 +171,9 @@ fn check_coarser(spec: &Coarser, place: &Place, value: &Value<'_>) {
         _ => matches!(once, Value::Text(_)),
     };
     assert!(fits, "a coarser value is of another type");
-    // A prefix has no further character that could go, and a table may send a result on.
-    if !matches!(spec, Coarser::Prefix(_) | Coarser::Map { .. }) {
-        let twice = generalizer.apply(&once, &printable);
+    // A prefix has no further character that could go, a table may send a result on, and a time moves on.
+    if !matches!(spec, Coarser::Prefix(_) | Coarser::Map { .. } | Coarser::UserAgent { .. } | Coarser::Shift { .. }) {
+        let twice = generalizer.apply(&once, &printable, keyed);
         assert!(twice.is_none_or(|twice| twice == once), "what is coarse becomes coarser");
     }
 }

@@ -15,10 +15,11 @@ use tokenweir_native::tokens::{Spec, Tokenizer};
 
 use crate::values;
 
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; 7] = [
     include_str!("../plans/clickstream.json"),
     include_str!("../plans/keys_avro.json"),
     include_str!("../plans/locations.json"),
+    include_str!("../plans/persons_avro.json"),
     include_str!("../plans/purchases.json"),
     include_str!("../plans/structures_avro.json"),
     include_str!("../plans/structures_json.json"),

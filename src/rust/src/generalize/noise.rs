@@ -35,6 +35,7 @@ const PRODUCT_BITS: u128 = 122;
 /// Return the point that stands for a position of somebody, or none where the position is none of this grid.
 ///
 /// `metres` is one of [`METRES`], so that no product below passes 128 bits.
+#[must_use]
 pub fn point(latitude: f64, longitude: f64, metres: u32, prf: &Prf, person: &Person) -> Option<(f64, f64)> {
     let latitude = coordinate(latitude, MAX_LATITUDE)?;
     let longitude = coordinate(longitude, MAX_LONGITUDE)?;

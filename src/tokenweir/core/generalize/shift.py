@@ -100,8 +100,8 @@ class _Text:
 def build_shift(node: Node, days: Days) -> Generalizer:
     """Compile ``{shift_days: n}``; the result has the same type.
 
-    Works on what ``time`` works on, and on texts without a format that hold a date. A day has 86,400 seconds. A date and
-    time in a text is written in UTC, because its offset would say where somebody was, and to the millisecond, because a
+    Works on what ``time`` works on, and on texts without a format that hold a date. A day has 86,400 seconds. A text
+    with a time is written in UTC, because its offset would say where somebody was, and to the millisecond, because a
     leap second would say when. What leaves the years 1 to 9999 is invalid.
 
     Raises:
