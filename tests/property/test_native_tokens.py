@@ -8,6 +8,7 @@ import json
 import string
 import sys
 import unicodedata
+from random import Random
 from typing import Any, Final
 
 import pytest
@@ -15,11 +16,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from tests.support.native import native_module
+from tests.support.numbers import SCHEMES, number_of, numbers, spaced
 
 from tokenweir.core.plan import to_plain
 from tokenweir.core.tokens import Tokenizer, TokenKey, TokenSpec, build
 from tokenweir.core.tokens.base import KEY_BYTES
+from tokenweir.core.tokens.ibandata import IBANS
 from tokenweir.core.tokens.layout import LayoutError, parse_layout
+from tokenweir.core.tokens.nationaldata import NATIONAL
 from tokenweir.core.tokens.pan import luhn_residue
 from tokenweir.errors import InvalidValueError
 
@@ -56,6 +60,11 @@ SPECS: Final[list[dict[str, Any]]] = [
     {"format": "email"},
     {"format": "email", "domain": "keep"},
     {"format": "email", "domain": "replace", "replacement": "tokens.example.com"},
+    {"format": "iban"},
+    {"format": "iban", "keep": "bank"},
+    {"format": "iban", "keep": "branch", "countries": ["CZ", "GB", "IS", "MT", "PL"]},
+    {"format": "ssn"},
+    *({"format": "national", "number": number} for number in NATIONAL),
     {"format": "opaque"},
     {"format": "opaque", "bits": 160, "encoding": "hex"},
     {"format": "opaque", "reversible": True},
@@ -99,6 +108,9 @@ FITTING: Final[dict[str, st.SearchStrategy[str]]] = {
     | st.builds("{}@{}.{}".format, NAMES, NAMES, NAMES)
     | st.builds("{}@{}.{}".format, WORDS, WORDS, WORDS)
     | st.builds("{}@{}".format, WORDS, WORDS),
+    "iban": numbers(*IBANS),
+    "ssn": numbers("us.ssn") | st.from_regex(r"[0-9]{3}-?[0-9]{2}-?[0-9]{4}", fullmatch=True),
+    "national": numbers(*NATIONAL),
     "opaque": ANY_TEXT,
 }
 
@@ -183,6 +195,9 @@ def test_every_entry_makes_tokens(parameters: dict[str, Any]) -> None:
         "pan": ["4111 1111 1111 1111"],
         "phone": ["+4930901820123"],
         "email": ["jane.doe@example.com", "Jörg@Bücher.example"],
+        "iban": [number_of(scheme, Random(7)) for scheme in IBANS.values()],
+        "ssn": ["536-90-4399"],
+        "national": [number_of(scheme, Random(7)) for scheme in NATIONAL.values()],
         "opaque": ["é"],
     }[parameters["format"]]
     assert any(token_or_none(reference, value) for value in values)
@@ -195,6 +210,20 @@ def test_every_country_code(keep: int | None) -> None:
     compare(
         {"format": "phone", "keep": keep}, [f"+{code}{'0123456789'[:rest]}" for code in range(1000) for rest in (7, 10)]
     )
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_every_scheme(name: str) -> None:
+    """Numbers of every country and kind, and texts that are nearly such numbers, have the same tokens in both."""
+    random = Random(name)
+    scheme = SCHEMES[name]
+    texts = [spaced(number_of(scheme, random), random) for _ in range(60)]
+    texts += [text.replace(random.choice(text), random.choice("0123456789AZ"), 1) for text in texts]
+    if not scheme.iban:
+        compare({"format": "ssn"} if name == "us.ssn" else {"format": "national", "number": name}, texts)
+        return
+    for keep in ("country", "bank", "branch"):
+        compare({"format": "iban", "keep": keep}, texts)
 
 
 def test_cycle_walks() -> None:

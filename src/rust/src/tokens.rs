@@ -16,8 +16,11 @@ mod pan;
 mod pattern;
 mod phone;
 mod ranked;
+mod scheme;
+mod schemes;
 mod secret;
 mod spec;
+mod structured;
 pub mod unicode;
 mod uuids;
 
@@ -32,6 +35,7 @@ use phone::Phone;
 use ranked::Ranked;
 use secret::Mac;
 pub use spec::Spec;
+use structured::{Iban, National};
 use unicode::Version;
 use uuids::Uuids;
 
@@ -46,6 +50,8 @@ enum Bound {
     Uuids(Ranked<Uuids>),
     Pan(Ranked<Pan>),
     Phone(Ranked<Phone>),
+    Iban(Ranked<Iban>),
+    National(Ranked<National>),
     Email(Email),
     OpaqueDigest(OpaqueDigest),
     OpaqueSealed(OpaqueSealed),
@@ -61,6 +67,8 @@ macro_rules! ranked {
             Bound::Uuids($format) => $then,
             Bound::Pan($format) => $then,
             Bound::Phone($format) => $then,
+            Bound::Iban($format) => $then,
+            Bound::National($format) => $then,
             $($other => $otherwise),+
         }
     };
@@ -100,6 +108,10 @@ impl Tokenizer {
             Spec::Uuid { .. } => Bound::Uuids(Ranked::new(Uuids, key, tweak_key)?),
             Spec::Pan { keep_last, luhn, .. } => Bound::Pan(Ranked::new(Pan::new(*keep_last, *luhn)?, key, tweak_key)?),
             Spec::Phone { keep, .. } => Bound::Phone(Ranked::new(Phone::new(*keep)?, key, tweak_key)?),
+            Spec::Iban { keep, countries, .. } => {
+                Bound::Iban(Ranked::new(Iban::new(*keep, countries)?, key, tweak_key)?)
+            }
+            Spec::National { number, .. } => Bound::National(Ranked::new(National::new(number)?, key, tweak_key)?),
             Spec::Email { domain, .. } => Bound::Email(Email::new(domain.clone(), mac()?, version)),
             Spec::Opaque { reversible: false, encoding, bits, .. } => {
                 Bound::OpaqueDigest(OpaqueDigest::new(*encoding, *bits, mac()?))

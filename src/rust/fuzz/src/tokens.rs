@@ -7,7 +7,7 @@ use crate::plans::tokenizer;
 use crate::{LONGEST, memory};
 
 /// Entries of every format, at the edges of their parameters.
-const SPECS: [&str; 28] = [
+const SPECS: [&str; 34] = [
     r#"{"format":"digits","length":10}"#,
     r#"{"format":"digits","length":"6..1024"}"#,
     r#"{"format":"digits","length":"19..40","null_values":["none"]}"#,
@@ -36,6 +36,12 @@ const SPECS: [&str; 28] = [
     r#"{"format":"opaque","encoding":"hex","bits":256}"#,
     r#"{"format":"opaque","reversible":true}"#,
     r#"{"format":"opaque","reversible":true,"encoding":"hex"}"#,
+    r#"{"format":"iban"}"#,
+    r#"{"format":"iban","keep":"branch"}"#,
+    r#"{"format":"ssn"}"#,
+    r#"{"format":"national","number":"fr.nir"}"#,
+    r#"{"format":"national","number":"nl.bsn"}"#,
+    r#"{"format":"national","number":"pl.pesel"}"#,
 ];
 
 /// Most bytes for a byte of a text.

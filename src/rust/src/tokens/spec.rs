@@ -49,6 +49,18 @@ pub enum MailDomain {
     Replace(String),
 }
 
+/// What of a bank account number is kept.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// The country.
+    Country,
+    /// Country and bank.
+    Bank,
+    /// Country, bank and branch.
+    Branch,
+}
+
 /// The parameters of one token entry.
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "Fields")]
@@ -63,6 +75,8 @@ pub enum Spec {
     Pan { keep_last: usize, luhn: Luhn, null_values: Vec<String> },
     Phone { keep: Option<usize>, null_values: Vec<String> },
     Email { domain: MailDomain, null_values: Vec<String> },
+    Iban { keep: Keep, countries: Vec<String>, null_values: Vec<String> },
+    National { number: String, null_values: Vec<String> },
     Opaque { reversible: bool, encoding: Encoding, bits: usize, null_values: Vec<String> },
 }
 
@@ -90,6 +104,8 @@ impl Spec {
             | Self::Pan { null_values, .. }
             | Self::Phone { null_values, .. }
             | Self::Email { null_values, .. }
+            | Self::Iban { null_values, .. }
+            | Self::National { null_values, .. }
             | Self::Opaque { null_values, .. } => null_values,
         }
     }
@@ -110,12 +126,15 @@ struct Fields {
     pattern: Option<String>,
     keep_last: Option<usize>,
     luhn: Option<Luhn>,
-    keep: Option<usize>,
+    keep: Option<Box<RawValue>>,
     domain: Option<String>,
     replacement: Option<String>,
     reversible: Option<bool>,
     encoding: Option<Encoding>,
     bits: Option<usize>,
+    #[serde(default)]
+    countries: Vec<String>,
+    number: Option<String>,
 }
 
 impl TryFrom<Fields> for Spec {
@@ -145,7 +164,14 @@ impl Fields {
                 luhn: self.luhn.unwrap_or(Luhn::Invalid),
                 null_values,
             },
-            "phone" => Spec::Phone { keep: self.keep, null_values },
+            "phone" => Spec::Phone { keep: read(self.keep.as_deref())?, null_values },
+            "iban" => Spec::Iban {
+                keep: read::<Option<Keep>>(self.keep.as_deref())?.unwrap_or(Keep::Country),
+                countries: self.countries,
+                null_values,
+            },
+            "ssn" => Spec::National { number: "us.ssn".to_owned(), null_values },
+            "national" => Spec::National { number: self.number.filter(|number| number != "us.ssn")?, null_values },
             "email" => Spec::Email {
                 domain: match (self.domain.as_deref(), self.replacement) {
                     (None | Some("tokenize"), None) => MailDomain::Tokenize,
@@ -166,6 +192,11 @@ impl Fields {
     }
 }
 
+/// Read a parameter that is of another type in another format; what is missing is like null.
+fn read<'j, T: Deserialize<'j>>(raw: Option<&'j RawValue>) -> Option<T> {
+    serde_json::from_str(raw.map_or("null", RawValue::get)).ok()
+}
+
 fn whole(raw: Option<Box<RawValue>>) -> Option<i128> {
     raw?.get().parse().ok()
 }
@@ -184,13 +215,13 @@ fn read_length(raw: &str) -> Option<Length> {
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Option<Spec> {
+    fn parse(json: &str) -> Option<Spec> {
         serde_json::from_str(json).ok()
     }
 
     #[test]
     fn bounds_keep_all_their_digits() {
-        let spec = read(r#"{"format":"integer","min":-99999999999999999999999999999999999999,"max":7}"#);
+        let spec = parse(r#"{"format":"integer","min":-99999999999999999999999999999999999999,"max":7}"#);
         assert!(matches!(
             spec,
             Some(Spec::Integer { min: -99_999_999_999_999_999_999_999_999_999_999_999_999, max: 7, .. })
@@ -210,8 +241,12 @@ mod tests {
             r#"{"format":"pan","keep_last":6}"#,
             r#"{"format":"email","domain":"replace"}"#,
             r#"{"format":"opaque","bits":64}"#,
+            r#"{"format":"phone","keep":"bank"}"#,
+            r#"{"format":"iban","keep":3}"#,
+            r#"{"format":"national"}"#,
+            r#"{"format":"national","number":"us.ssn"}"#,
         ] {
-            assert!(read(json).is_none(), "{json}");
+            assert!(parse(json).is_none(), "{json}");
         }
     }
 }

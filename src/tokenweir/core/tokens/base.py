@@ -138,6 +138,8 @@ class RankFormat(TokenFormat):
     """Radix of FF1, one for all values of the format."""
     walk_below: int | None = None
     """Where valid ranks end before radix^length does: ranks above are enciphered again (cycle walking)."""
+    has_holes: bool = False
+    """Whether :meth:`is_hole` says which ranks are valid, and not ``walk_below``."""
 
     @abstractmethod
     def prepare(self, text: str) -> PreparedRank:
@@ -150,6 +152,10 @@ class RankFormat(TokenFormat):
             InvalidValueError: this cannot be a token of the format.
         """
         return self.prepare(token)
+
+    def is_hole(self, prepared: PreparedRank, rank: int) -> bool:  # noqa: ARG002 - formats with holes look at them
+        """Say whether a rank stands for nothing and is enciphered again; the rank of a value never does."""
+        return False
 
     @abstractmethod
     def render(self, prepared: PreparedRank, rank: int) -> str:

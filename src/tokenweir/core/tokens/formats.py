@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydantic import BaseModel
+
 from tokenweir.core.ff1 import MINIMUM_DOMAIN
 from tokenweir.core.tokens.base import TokenFormat
 from tokenweir.core.tokens.characters import AlphanumericFormat, DigitsFormat, HexFormat
@@ -16,13 +21,18 @@ from tokenweir.core.tokens.specs import (
     DigitsSpec,
     EmailSpec,
     HexSpec,
+    IbanSpec,
     IntegerSpec,
+    NationalSpec,
     OpaqueSpec,
     PanSpec,
     PatternSpec,
     PhoneSpec,
+    SsnSpec,
     TokenSpec,
+    UuidSpec,
 )
+from tokenweir.core.tokens.structured import IbanFormat, NationalFormat, SsnFormat
 from tokenweir.core.tokens.uuids import UuidFormat
 
 
@@ -46,26 +56,23 @@ def smallest_domain(spec: TokenSpec) -> int:
     return _build(spec).smallest_domain
 
 
-def _build(spec: TokenSpec) -> TokenFormat:  # noqa: PLR0911 - one line per format
+_FORMATS: Final[dict[type[BaseModel], Callable[[Any], TokenFormat]]] = {
+    DigitsSpec: DigitsFormat,
+    IntegerSpec: IntegerFormat,
+    AlphanumericSpec: AlphanumericFormat,
+    HexSpec: HexFormat,
+    PatternSpec: PatternFormat,
+    UuidSpec: UuidFormat,
+    PanSpec: PanFormat,
+    PhoneSpec: PhoneFormat,
+    EmailSpec: EmailFormat,
+    IbanSpec: IbanFormat,
+    SsnSpec: SsnFormat,
+    NationalSpec: NationalFormat,
+    OpaqueSpec: lambda spec: OpaqueSealedFormat(spec) if spec.reversible else OpaqueDigestFormat(spec),
+}
+
+
+def _build(spec: TokenSpec) -> TokenFormat:
     """Return the format, whatever its domain."""
-    match spec:
-        case DigitsSpec():
-            return DigitsFormat(spec)
-        case IntegerSpec():
-            return IntegerFormat(spec)
-        case AlphanumericSpec():
-            return AlphanumericFormat(spec)
-        case HexSpec():
-            return HexFormat(spec)
-        case PatternSpec():
-            return PatternFormat(spec)
-        case PanSpec():
-            return PanFormat(spec)
-        case PhoneSpec():
-            return PhoneFormat(spec)
-        case EmailSpec():
-            return EmailFormat(spec)
-        case OpaqueSpec():
-            return OpaqueSealedFormat(spec) if spec.reversible else OpaqueDigestFormat(spec)
-        case _:
-            return UuidFormat(spec)
+    return _FORMATS[type(spec)](spec)

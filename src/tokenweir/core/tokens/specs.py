@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from tokenweir.core.tokens.domains import is_ascii_domain
+from tokenweir.core.tokens.ibandata import IBANS
 from tokenweir.core.tokens.layout import parse_layout
 
 MAXIMUM_LENGTH = 1024
@@ -188,6 +189,63 @@ class EmailSpec(_Spec):
         return self
 
 
+class IbanSpec(_Spec):
+    """An international bank account number; its check digits and those of its country are computed anew."""
+
+    format: Literal["iban"] = Field(
+        description="An IBAN (ISO 13616-1) with right check digits; single spaces keep their places, letters become "
+        "upper case. Every token passes the check of its country, where it is known, and may be an account that exists."
+    )
+    keep: Literal["country", "bank", "branch"] = Field(
+        default="country",
+        description="What is kept: the country; also the code of the bank; also the codes of bank and branch.",
+    )
+    countries: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Countries whose IBANs are values, such as [DE, NL]. Default: all that leave 1,000,000 accounts or "
+        "more. Changing this list changes no token.",
+    )
+
+    @field_validator("countries")
+    @classmethod
+    def _countries_are_known(cls, countries: tuple[str, ...]) -> tuple[str, ...]:
+        for country in countries:
+            if country not in IBANS:
+                raise ValueError(f"there is no layout of IBANs of that country; known are {', '.join(IBANS)}")
+        return countries
+
+
+class SsnSpec(_Spec):
+    """A social security number of the United States that can have been assigned."""
+
+    format: Literal["ssn"] = Field(
+        description="A US social security number, with or without single separators, which keep their places: area 001 "
+        "to 899 but 666, group 01 to 99, serial number 0001 to 9999. A token may be the number of a person."
+    )
+
+
+class NationalSpec(_Spec):
+    """A national number with the check digits of its kind."""
+
+    format: Literal["national"] = Field(
+        description="A national number, with or without single separators, which keep their places; letters become "
+        "upper case. Every token is a valid number and may be that of a person."
+    )
+    number: Literal[
+        "br.cpf",
+        "ca.sin",
+        "es.dni",
+        "es.nie",
+        "fr.nir",
+        "gb.nhs",
+        "gb.nino",
+        "it.codice_fiscale",
+        "nl.bsn",
+        "pl.pesel",
+    ] = Field(description="Which: the country and the name of the number there.")
+
+
 class OpaqueSpec(_Spec):
     """Any text; the token has a form of its own."""
 
@@ -221,18 +279,24 @@ TokenSpec: TypeAlias = Annotated[
     | PanSpec
     | PhoneSpec
     | EmailSpec
+    | IbanSpec
+    | SsnSpec
+    | NationalSpec
     | OpaqueSpec,
     Field(discriminator="format"),
 ]
 """One entry of a policy's ``tokens``."""
 
 
+_WHAT_NOT_HOW = {"null_values", "countries"}
+
+
 def spec_digest(spec: TokenSpec) -> str:
     """Return the SHA-256 of the parameters in hexadecimal, as it goes into the derivation of the entry's keys.
 
     Only what differs from its default counts, so that a parameter added in a later release changes no token, and
-    ``null_values`` do not count, since they decide what is tokenized and not how.
+    ``null_values`` and ``countries`` do not count, since they decide what is tokenized and not how.
     """
-    parameters: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True, exclude={"null_values"})
+    parameters: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True, exclude=_WHAT_NOT_HOW)
     canonical = json.dumps(parameters, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -82,14 +82,23 @@ class _BoundRank:
         tweak = self._tweaks.tweak
         batch = [(value.rank, value.length, tweak(value.kept)) for value in values]
         ranks = self._permutation.encrypt_batch(batch, decrypt=decrypt)
-        limit = self._format.walk_below
-        if limit is None:
-            return ranks
-        while outside := [index for index, rank in enumerate(ranks) if rank >= limit]:
+        outside = self._outside(values, ranks, range(len(ranks)))
+        while outside:
             again = [(ranks[index], batch[index][1], batch[index][2]) for index in outside]
             for index, rank in zip(outside, self._permutation.encrypt_batch(again, decrypt=decrypt), strict=True):
                 ranks[index] = rank
+            outside = self._outside(values, ranks, outside)
         return ranks
+
+    def _outside(self, values: list[PreparedRank], ranks: list[int], indexes: Iterable[int]) -> list[int]:
+        """Return the indexes of the ranks that stand for no value."""
+        limit = self._format.walk_below
+        if limit is not None:
+            return [index for index in indexes if ranks[index] >= limit]
+        if not self._format.has_holes:
+            return []
+        is_hole = self._format.is_hole
+        return [index for index in indexes if is_hole(values[index], ranks[index])]
 
 
 class _BoundDigest:
