@@ -208,6 +208,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": cli,
     "docs/reference/speed.md": speed.page,
     "docs/speed.svg": speed.plot,
+    "src/rust/src/tokens/namelists.rs": nativeschemes.namelists,
     "src/rust/src/tokens/schemes.rs": nativeschemes.schemes,
     "README.md": lambda: speed.readme((ROOT / "README.md").read_text("utf-8")),
 }

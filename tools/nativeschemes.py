@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from tokenweir.core.ff1 import MINIMUM_DOMAIN
 from tokenweir.core.tokens.ibandata import IBANS
+from tokenweir.core.tokens.namelists import FAMILY, GIVEN, HOUSES, STREETS
 from tokenweir.core.tokens.nationaldata import NATIONAL, SSN
 from tokenweir.core.tokens.scheme import VALUES, Check, Computed, Free, Part, Ranges, Scheme, Words
 from tokenweir.core.tokens.structured import Layout
@@ -19,6 +20,13 @@ _HEAD = """//! The schemes of `core/tokens/ibandata.py` and `core/tokens/nationa
 #![allow(clippy::unreadable_literal, clippy::zero_prefixed_literal, reason = "made by a script, for no reader")]
 
 use super::scheme::{Calendar, Check, Class, Part, Scheme};
+"""
+
+_NAMES_HEAD = """//! The lists of `core/tokens/namelists.py`.
+//!
+//! Made by tools/generate.py from the code of the reference engine; changes here are lost.
+#![forbid(unsafe_code)]
+#![cfg_attr(rustfmt, rustfmt::skip)]
 """
 
 
@@ -35,6 +43,18 @@ def schemes() -> str:
         body = "".join(_scheme(scheme, tables) for scheme in chosen)
         lines.append(f"/// {note}\npub(super) static {name}: &[Scheme] = &[\n{body}];\n")
     return "\n".join(lines)
+
+
+def namelists() -> str:
+    """Return the source of ``namelists.rs``."""
+    parts = [_NAMES_HEAD, f"/// Largest house number of a street line.\npub(super) const HOUSES: u64 = {HOUSES};\n"]
+    for name, note, texts in (
+        ("GIVEN", "Given names.", GIVEN),
+        ("FAMILY", "Family names.", FAMILY),
+        ("STREETS", "Streets.", STREETS),
+    ):
+        parts.append(f"/// {note}\npub(super) static {name}: &[&str] = &[{_texts(texts)}];\n")
+    return "\n".join(parts)
 
 
 def _scheme(scheme: Scheme, tables: list[str]) -> str:

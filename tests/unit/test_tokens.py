@@ -75,7 +75,7 @@ def test_prepared_values_do_not_show(keyset: Keyset, parameters: dict[str, Any],
     """A prepared value has no content in its repr and is neither pickled nor copied."""
     prepared = tokenizer(keyset, **parameters).prepare(value)
 
-    assert repr(prepared) in {"<PreparedRank>", "<PreparedText>"}
+    assert repr(prepared) in {"<PreparedRank>", "<PreparedText>", "<PreparedAddress>"}
     for leak in (pickle.dumps, copy.copy):
         with pytest.raises(TypeError):
             leak(prepared)

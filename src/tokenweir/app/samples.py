@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from tokenweir.core.keys import Keyset
 from tokenweir.core.tokens.ibandata import IBANS
 from tokenweir.core.tokens.layout import parse_layout
+from tokenweir.core.tokens.lengths import length_bounds
 from tokenweir.core.tokens.nationaldata import NATIONAL
 from tokenweir.core.tokens.scheme import Scheme
 from tokenweir.core.tokens.specs import (
@@ -19,16 +20,21 @@ from tokenweir.core.tokens.specs import (
     EmailSpec,
     HexSpec,
     IbanSpec,
+    ImeiSpec,
     IntegerSpec,
+    Ipv4Spec,
+    Ipv6Spec,
+    MacSpec,
+    NameSpec,
     NationalSpec,
     OpaqueSpec,
     PanSpec,
     PatternSpec,
+    PermutationSpec,
     PhoneSpec,
     SsnSpec,
     TokenSpec,
     UuidSpec,
-    length_bounds,
 )
 from tokenweir.core.tokens.structured import iban_digits
 
@@ -76,11 +82,17 @@ _SAMPLES: Final[dict[type[BaseModel], Callable[[Any], str]]] = {
     PatternSpec: lambda spec: "".join(position.characters[-1] for position in parse_layout(spec.pattern)),
     UuidSpec: lambda _: "123e4567-e89b-42d3-a456-426614174000",
     PanSpec: lambda _: "4242424242424242",  # The test number that payment providers publish.
+    ImeiSpec: lambda _: "490154203237518",  # The example of many data sheets.
+    MacSpec: lambda _: "00:00:5e:00:53:01",  # For documentation (RFC 9542, section 2.1.2).
     PhoneSpec: lambda _: "+15555550123",
     EmailSpec: lambda _: "alice@shop.example",
     IbanSpec: lambda spec: _some_iban(spec.countries[0] if spec.countries else "DE"),
     SsnSpec: lambda _: "078-05-1121",
     NationalSpec: lambda spec: _some_number(NATIONAL[spec.number]),
+    Ipv4Spec: lambda _: "192.0.2.1",  # For documentation (RFC 5737).
+    Ipv6Spec: lambda _: "2001:db8::1",  # For documentation (RFC 3849).
+    NameSpec: lambda spec: "7 Looking-Glass Lane" if spec.list == "street" else "Alice Liddell",
+    PermutationSpec: lambda spec: spec.values[0],
     OpaqueSpec: lambda _: "any text",
 }
 

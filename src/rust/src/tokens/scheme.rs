@@ -96,7 +96,7 @@ impl Class {
     }
 
     fn character(self, numeral: u32) -> u8 {
-        let numeral = (numeral % self.radix()) as u8;
+        let numeral = (numeral % self.radix()).to_le_bytes()[0];
         match self {
             Self::Letter => b'A' + numeral,
             _ if numeral < 10 => b'0' + numeral,
@@ -170,7 +170,7 @@ fn decimal(text: &[u8]) -> Option<u32> {
 
 fn write_decimal(mut number: u32, place: &mut [u8]) {
     for byte in place.iter_mut().rev() {
-        *byte = b'0' + (number % 10) as u8;
+        *byte = b'0' + (number % 10).to_le_bytes()[0];
         number /= 10;
     }
 }

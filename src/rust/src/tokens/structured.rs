@@ -31,7 +31,7 @@ fn compact(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Write a number with the separators of a value.
-fn written(frame: &str, number: impl IntoIterator<Item = u8>) -> String {
+pub(super) fn written(frame: &str, number: impl IntoIterator<Item = u8>) -> String {
     let mut characters = number.into_iter().map(char::from);
     let place = |place: char| if place.is_ascii_alphanumeric() { characters.next().unwrap_or_default() } else { place };
     frame.chars().map(place).collect()
@@ -117,8 +117,8 @@ fn check_digits(country: &[u8], body: &[u8]) -> Option<[u8; 2]> {
         let code = code(*byte)?;
         rest = (rest * if code < 10 { 10 } else { 100 } + code) % 97;
     }
-    let digits = 98 - rest;
-    Some([b'0' + (digits / 10) as u8, b'0' + (digits % 10) as u8])
+    let digits = u8::try_from(98 - rest).ok()?;
+    Some([b'0' + digits / 10, b'0' + digits % 10])
 }
 
 impl Format for Iban {
