@@ -185,7 +185,8 @@ class Tokenizer:
     """Makes (and, where the format allows, reverses) the tokens of one token entry in one key domain and epoch.
 
     Equal values have equal tokens, different values different ones (irreversible tokens up to a collision of 128 bits
-    or more). Tokens have no integrity, except reversible opaque ones: under a wrong key they reverse to nonsense.
+    or more, UUIDs with a chosen version of 122); only those of ``name`` collide. Tokens have no integrity, except
+    reversible opaque ones: under a wrong key they reverse to nonsense.
     """
 
     def __init__(self, token_format: TokenFormat, key: TokenKey, tweak_key: TokenKey) -> None:
