@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import nativeschemes
 import speed
 from tables import NOTE, table
 
@@ -215,6 +216,8 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": cli,
     "docs/reference/speed.md": speed.page,
     "docs/speed.svg": speed.plot,
+    "src/rust/src/tokens/namelists.rs": nativeschemes.namelists,
+    "src/rust/src/tokens/schemes.rs": nativeschemes.schemes,
     "README.md": lambda: speed.readme((ROOT / "README.md").read_text("utf-8")),
 }
 

@@ -148,6 +148,14 @@ CASES = [
     ("form: {digits: 10}", "form: text", []),
     ("digits, length: 10}\naud", 'pattern, pattern: "A-([0-9]{5})"}\naud', ["14:13: small-domain"]),
     ("digits, length: 10}\naud", 'pattern, pattern: "A-([0-9]{6}"}\naud', None),
+    ("digits, length: 10}\naud", "name, list: full}\naud", ["6:21: subject-name"]),
+    ("digits, length: 10}\naud", "imei}\naud", ["6:40: subject-token"]),
+    (
+        "digits, length: 10}\naud",
+        'permutation, values: ["0000012345", "0000067890"]}\naud',
+        ["14:3: ~small-permutation"],
+    ),
+    ("digits, length: 10}\naud", "iban, keep: bank, countries: [NO]}\naud", ["14:13: small-domain"]),
     # Audiences.
     ('never: ["special.**"]', 'never: ["specail.**"]', ["17:47: never-without-class"]),
     ('never: ["special.**"]', "never: [contact]", ["17:47: ~never-not-below"]),

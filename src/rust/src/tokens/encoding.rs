@@ -64,6 +64,12 @@ fn ungrouped(text: &[u8], bits: u32, characters: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Return hexadecimal digits in upper case if another text has letters, and all of them are upper case.
+pub(super) fn cased(digits: String, like: &str) -> String {
+    let is_upper = like.bytes().any(|byte| byte.is_ascii_uppercase());
+    if is_upper && !like.bytes().any(|byte| byte.is_ascii_lowercase()) { digits.to_ascii_uppercase() } else { digits }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

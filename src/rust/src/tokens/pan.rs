@@ -1,8 +1,10 @@
-//! Tokens of payment card numbers: the Luhn residue is chosen, never enciphered, so tokens stay one to one.
+//! Tokens of payment card numbers and IMEIs: the Luhn residue is chosen, never enciphered, so they stay one to one.
 #![forbid(unsafe_code)]
 
+use std::ops::RangeInclusive;
+
 use crate::alphabets::Alphabet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 use super::ranked::{Format, Number, Prepared};
 use super::spec::Luhn;
@@ -19,22 +21,37 @@ fn luhn_residue(digits: impl DoubleEndedIterator<Item = u8>) -> u32 {
     counted.sum::<u32>() % 10
 }
 
-/// A card number; its separators keep their places.
+/// Fewest digits that are enciphered.
+const LEAST_FREE: usize = 6;
+
+/// A number with a Luhn digit; its separators keep their places.
 ///
 /// One digit balances the Luhn sum and is recomputed: the check digit, or the digit before the last four where those
-/// are kept. The digits before it are enciphered. Values must have a residue of 0; tokens have 0 or, by default, 1,
-/// which no card has.
+/// are kept. The digits before it are enciphered, but for the first ones that are kept. Values must have a residue of
+/// 0; tokens have 0 or, by default, 1, which no card and no IMEI has.
 pub(super) struct Pan {
-    keep: usize,
+    lengths: RangeInclusive<usize>,
+    keep_first: usize,
+    keep_last: usize,
     residue: u32,
     alphabet: Alphabet,
 }
 
 impl Pan {
-    /// Keep so many of the last digits.
-    pub(super) fn new(keep: usize, luhn: Luhn) -> Result<Self> {
+    /// A card number of which so many of the first or of the last digits are kept.
+    pub(super) fn card(keep_first: usize, keep_last: usize, luhn: Luhn) -> Result<Self> {
+        let is_known = matches!((keep_first, keep_last), (0, 0 | 4) | (6 | 8, 0));
+        if is_known { Self::new(12..=19, keep_first, keep_last, luhn) } else { Err(Error::Specification) }
+    }
+
+    /// An IMEI whose type allocation code is kept or not.
+    pub(super) fn imei(keep_tac: bool, luhn: Luhn) -> Result<Self> {
+        Self::new(15..=15, if keep_tac { 8 } else { 0 }, 0, luhn)
+    }
+
+    fn new(lengths: RangeInclusive<usize>, keep_first: usize, keep_last: usize, luhn: Luhn) -> Result<Self> {
         let residue = u32::from(luhn == Luhn::Invalid);
-        Ok(Self { keep, residue, alphabet: Alphabet::new(crate::alphabets::DIGITS)? })
+        Ok(Self { lengths, keep_first, keep_last, residue, alphabet: Alphabet::new(crate::alphabets::DIGITS)? })
     }
 
     fn read<'t>(&self, text: &'t str, residue: u32) -> Option<Prepared<'t>> {
@@ -49,23 +66,30 @@ impl Pan {
             }
             after_digit = character.is_ascii_digit();
         }
-        let is_whole = after_digit && (12..=19).contains(&digits.len());
+        let is_whole = after_digit && self.lengths.contains(&digits.len());
         if !is_whole || luhn_residue(digits.bytes()) != residue {
             return None;
         }
-        let free = digits.len() - 1 - self.keep;
-        let kept = digits.split_off(free + 1);
-        digits.truncate(free);
-        Some(Prepared { number: Number::Text(digits.into()), length: free, kept: kept.into(), frame: text })
+        let balance = digits.len().checked_sub(1 + self.keep_last)?;
+        let last = digits.split_off(balance + 1);
+        digits.truncate(balance);
+        let free = digits.split_off(self.keep_first.min(balance));
+        if free.len() < LEAST_FREE {
+            return None;
+        }
+        let length = free.len();
+        let kept = digits + &last;
+        Some(Prepared { number: Number::Text(free.into()), length, kept: kept.into(), frame: text })
     }
 
-    fn write(prepared: &Prepared<'_>, number: &Number<'static>, residue: u32) -> String {
+    fn write(&self, prepared: &Prepared<'_>, number: &Number<'static>, residue: u32) -> String {
         let Number::Text(free) = number else { return String::new() };
+        let (first, last) = prepared.kept.split_at_checked(self.keep_first).unwrap_or_default();
         // The balancing digit stands at an even distance (0 or 4) from the end, where the Luhn sum does not double.
         let zero = b"0".iter().copied();
-        let unbalanced = luhn_residue(free.bytes().chain(zero).chain(prepared.kept.bytes()));
+        let unbalanced = luhn_residue(first.bytes().chain(free.bytes()).chain(zero).chain(last.bytes()));
         let balance = char::from_digit((10 + residue - unbalanced) % 10, 10).unwrap_or_default();
-        let mut digits = free.chars().chain([balance]).chain(prepared.kept.chars());
+        let mut digits = first.chars().chain(free.chars()).chain([balance]).chain(last.chars());
         let place = |place: char| if place.is_ascii_digit() { digits.next().unwrap_or_default() } else { place };
         prepared.frame.chars().map(place).collect()
     }
@@ -89,10 +113,10 @@ impl Format for Pan {
     }
 
     fn render(&self, prepared: &Prepared<'_>, number: Number<'static>) -> String {
-        Self::write(prepared, &number, self.residue)
+        self.write(prepared, &number, self.residue)
     }
 
     fn restore(&self, prepared: &Prepared<'_>, number: Number<'static>) -> String {
-        Self::write(prepared, &number, 0)
+        self.write(prepared, &number, 0)
     }
 }

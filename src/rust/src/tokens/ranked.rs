@@ -52,6 +52,16 @@ pub(super) trait Format {
         None
     }
 
+    /// Whether [`Format::is_hole`] says which numbers are valid, and not `walk_below`.
+    fn has_holes(&self) -> bool {
+        false
+    }
+
+    /// Say whether a number stands for nothing and is enciphered again; that of a value never does.
+    fn is_hole(&self, _: &Prepared<'_>, _: &Rank) -> bool {
+        false
+    }
+
     /// Read a value; None if the text is none.
     fn prepare<'t>(&self, text: &'t str) -> Option<Prepared<'t>>;
 
@@ -140,7 +150,11 @@ impl<F: Format> Ranked<F> {
                 let values = part.iter().filter_map(|index| prepared[*index].as_ref());
                 let mut lanes: Vec<Value> = values.filter_map(|value| self.value(value, &shape, memory)).collect();
                 self.cipher.permute(&shape, &mut lanes, direction);
-                self.walk(&shape, &mut lanes, direction);
+                if self.format.has_holes() {
+                    self.walk_holes(&shape, &mut lanes, direction, part, prepared);
+                } else {
+                    self.walk(&shape, &mut lanes, direction);
+                }
                 for (index, lane) in part.iter().zip(&lanes) {
                     if let Some(value) = &prepared[*index] {
                         done(*index, value, self.number(&value.number, &lane.halves, &shape));
@@ -153,15 +167,39 @@ impl<F: Format> Ranked<F> {
     /// Encipher what is out of range again. It ends: the orbit of a valid rank leads back to it if to no other before.
     fn walk(&self, shape: &Shape, lanes: &mut [Value], direction: Direction) {
         let Some(limit) = self.format.walk_below() else { return };
-        let is_outside = |lane: &Value| shape.rank(&lane.halves) >= *limit;
-        let mut outside: Vec<usize> = (0..lanes.len()).filter(|index| is_outside(&lanes[*index])).collect();
+        self.again(shape, lanes, direction, |_, lane| shape.rank(&lane.halves) >= *limit);
+    }
+
+    /// As `walk`, where it depends on the value which numbers are valid.
+    fn walk_holes(
+        &self,
+        shape: &Shape,
+        lanes: &mut [Value],
+        direction: Direction,
+        part: &[usize],
+        prepared: &[Option<Prepared<'_>>],
+    ) {
+        self.again(shape, lanes, direction, |at, lane| {
+            let value = part.get(at).and_then(|index| prepared[*index].as_ref());
+            value.is_some_and(|value| self.format.is_hole(value, &shape.rank(&lane.halves)))
+        });
+    }
+
+    fn again(
+        &self,
+        shape: &Shape,
+        lanes: &mut [Value],
+        direction: Direction,
+        is_outside: impl Fn(usize, &Value) -> bool,
+    ) {
+        let mut outside: Vec<usize> = (0..lanes.len()).filter(|index| is_outside(*index, &lanes[*index])).collect();
         while !outside.is_empty() {
             let mut again: Vec<Value> = outside.iter().map(|index| lanes[*index].clone()).collect();
             self.cipher.permute(shape, &mut again, direction);
             for (index, value) in outside.iter().zip(again) {
                 lanes[*index] = value;
             }
-            outside.retain(|index| is_outside(&lanes[*index]));
+            outside.retain(|index| is_outside(*index, &lanes[*index]));
         }
     }
 

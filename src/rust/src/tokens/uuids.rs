@@ -1,4 +1,4 @@
-//! Tokens of UUIDs (RFC 9562): 122 bits are enciphered, the version and the variant are kept.
+//! Tokens of UUIDs (RFC 9562): 122 bits are enciphered, version and variant are kept or chosen.
 #![forbid(unsafe_code)]
 
 use crate::rank::Rank;
@@ -14,10 +14,20 @@ const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 const LAST: u128 = (1 << 62) - 1;
 const MIDDLE: u128 = (1 << 12) - 1;
 
-/// A UUID in text or as 16 bytes. Either case is read; the token is in lower case, so that case breaks no join.
-pub(super) struct Uuids;
+/// A UUID in text or as 16 bytes. Either case is read, and makes the same token up to its case.
+///
+/// With a chosen version the token does not tell which the value had, so it cannot be reversed.
+pub(super) struct Uuids {
+    version: Option<u128>,
+    keeps_case: bool,
+}
 
 impl Uuids {
+    /// Keep the version or choose one, keep the case or write lower case.
+    pub(super) fn new(version: Option<u8>, keeps_case: bool) -> Self {
+        Self { version: version.map(u128::from), keeps_case }
+    }
+
     /// Return the text form of 16 bytes in network order.
     pub(super) fn text_of_bytes(bytes: &[u8]) -> Option<String> {
         Some(written(u128::from_be_bytes(bytes.try_into().ok()?)))
@@ -51,12 +61,18 @@ impl Format for Uuids {
         })
     }
 
+    fn prepare_token<'t>(&self, token: &'t str) -> Option<Prepared<'t>> {
+        if self.version.is_some() { None } else { self.prepare(token) }
+    }
+
     fn render(&self, prepared: &Prepared<'_>, number: Number<'static>) -> String {
         let Number::Rank(Rank::Small(rank)) = number else { return String::new() };
         let mut kept = prepared.kept.chars().map(|digit| u128::from(digit.to_digit(16).unwrap_or_default()));
         let (version, variant) = (kept.next().unwrap_or_default(), kept.next().unwrap_or_default());
+        let (version, variant) = self.version.map_or((version, variant), |version| (version, 0b10));
         let middle = rank >> 62 & MIDDLE;
-        written((rank >> 74) << 80 | version << 76 | middle << 64 | variant << 62 | rank & LAST)
+        let token = written((rank >> 74) << 80 | version << 76 | middle << 64 | variant << 62 | rank & LAST);
+        if self.keeps_case { encoding::cased(token, prepared.frame) } else { token }
     }
 }
 

@@ -25,6 +25,8 @@ _OWN: Final[dict[str, str]] = {
     "unreachable-treatment": "A treatment that can never be the first that matches. (warning)",
     "subject-token": "The ids of a subject type do not fit the token entry of their class.",
     "small-domain": "The values of a token entry are so few that its tokens can be guessed.",
+    "small-permutation": "A token entry permutes a small set, which hides little. (warning)",
+    "subject-name": "The ids of a subject type are tokenized by a format whose tokens do not tell people apart.",
     # Audiences and streams.
     "never-without-class": "A `never` pattern that covers no class.",
     "never-not-below": "A `never` pattern covers a class but not the classes below it. (warning)",
