@@ -341,6 +341,8 @@ def test_the_file_provider_keeps_the_interface(tmp_path: Path) -> None:
         ("{gcp: {key: projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1}}", "'key' must match"),
         ("{azure: {vault_url: 'http://x.vault.azure.net', key: k}}", "vault_url"),
         ("{vault: {address: 'https://user:secret@v:8200', key: k}}", "address"),
+        ("{vault: {address: 'http://vault:8200', key: k}}", "address"),
+        ("{vault: {address: 'http://127.0.0.1.example.com:8200', key: k}}", "address"),
         ("{vault: {address: 'https://v:8200', key: k, token: hvs.CANARY}}", "token"),
         ("{kms: {key: k}}", "kms"),
     ],

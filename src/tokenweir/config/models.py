@@ -180,7 +180,8 @@ class VaultKek(Section):
     """A key of the transit engine of HashiCorp Vault or OpenBao."""
 
     address: str = Field(
-        pattern=r"^https?://[A-Za-z0-9.\[\]:-]+/?$", description="Address of the server: `https://HOST:8200`."
+        pattern=r"^(?:https://[A-Za-z0-9.\[\]:-]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?)/?$",
+        description="Address of the server: `https://HOST:8200`; without TLS only on this machine, for an agent.",
     )
     key: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="Name of the key.")
     mount: str = Field(
