@@ -32,6 +32,7 @@ CONTRACT = {
     "tokenweir_consent_position": ("gauge", ("partition",)),
     "tokenweir_consent_unreadable_keys": ("gauge", ("partition",)),
     "tokenweir_key_epoch_age_seconds": ("gauge", ()),
+    "tokenweir_kek_unconfirmed_seconds": ("gauge", ()),
     "tokenweir_registry_errors_total": ("counter", ("kind",)),
     "tokenweir_worker_restarts_total": ("counter", ("stream",)),
     "tokenweir_quarantined_total": ("counter", ("stream",)),

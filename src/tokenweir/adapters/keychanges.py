@@ -111,7 +111,7 @@ def retire(keyset_path: Path, domain: str, now: datetime) -> list[int]:
 
 
 def rewrap(keyset_path: Path, kek: Kek | Path, new_kek: Kek | Path, now: datetime) -> tuple[str, str]:
-    """Wrap every root with another KEK; no token changes.
+    """Wrap every root with another KEK, or with the newest version of one at a provider; no token changes.
 
     Args:
         keyset_path: The ``keyset.json``.
@@ -125,7 +125,7 @@ def rewrap(keyset_path: Path, kek: Kek | Path, new_kek: Kek | Path, now: datetim
     Raises:
         KekUnreachableError: the provider of a KEK did not answer usefully in time; nothing is changed.
         KeysError: a KEK or the keyset cannot be used or written.
-        RefusedError: both KEKs are the same.
+        RefusedError: both KEKs are the same file.
     """
     ids: list[str] = []
 
@@ -134,7 +134,8 @@ def rewrap(keyset_path: Path, kek: Kek | Path, new_kek: Kek | Path, now: datetim
         open_content(content, old, keyset_path)
         new.make(None)
         reference = KekReference(provider=new.provider, id=new.id)
-        if reference == content.kek:
+        same = reference == content.kek
+        if same and new.provider == "file":  # A key at a provider may have got a new version.
             raise RefusedError(f"{new.name} is the KEK that wraps {keyset_path} already")
         ids[:] = [content.kek.id, reference.id]
         former = FormerKek(provider=content.kek.provider, id=content.kek.id, replaced_at=instant(now))
@@ -142,7 +143,7 @@ def rewrap(keyset_path: Path, kek: Kek | Path, new_kek: Kek | Path, now: datetim
         after = content.model_copy(
             update={
                 "kek": reference,
-                "former_keks": [*(content.former_keks or []), former],
+                "former_keks": content.former_keks if same else [*(content.former_keks or []), former],
                 "roots": [_rewrapped(root, old, new) for root in content.roots],
                 "state": WrappedState(created_at=content.state.created_at, wrapped=state),
             }

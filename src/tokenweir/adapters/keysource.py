@@ -146,8 +146,10 @@ def retiring_epochs(rows: Iterable[KeyRow]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now: datetime) -> None:
+def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now: datetime) -> bool:
     """Make what is missing: the KEK in a file, the keyset, the roots of new key domains. Never replaces a key.
+
+    Returns whether a KEK was made.
 
     Args:
         keyset_path: the ``keyset.json``; made with mode 0600, in a directory of mode 0700.
@@ -163,7 +165,7 @@ def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now:
     kek = as_kek(kek)
     with exclusive(keyset_path.parent):
         exists = keyset_path.exists()
-        kek.make(keyset_path if exists else None)
+        made = kek.make(keyset_path if exists else None)
         created_at = instant(now)
         if exists:
             current = read_keyset(keyset_path)
@@ -176,9 +178,9 @@ def init_keyset(keyset_path: Path, kek: Kek | Path, domains: Iterable[str], now:
         added = [new_root(kek, domain, created_at) for domain in wanted if domain not in known]
         if added or not exists:
             content = current.model_copy(update={"roots": [*current.roots, *added]})
-            if not exists:
-                open_content(content, kek, keyset_path)  # A KEK that wraps and does not open loses the roots.
+            open_content(content, kek, keyset_path)  # A KEK that wraps and may not open would lose the roots.
             (replace_file if exists else write_new)(keyset_path, encoded(content))
+    return made
 
 
 def instant(now: datetime) -> str:
@@ -236,6 +238,15 @@ def _rows(content: KeysetFile) -> list[KeyRow]:
     )
 
 
+def kek_reference(keyset_path: Path) -> KekReference:
+    """Return which KEK wraps a keyset, without opening it.
+
+    Raises:
+        KeysError: the keyset is missing or malformed.
+    """
+    return read_keyset(keyset_path).kek
+
+
 def wrap_root(kek: Kek, context: KekContext, root: bytes | None = None) -> str:
     """Return a root, a new random one by default, as the file holds it: wrapped for its context, in base64."""
     wrapped = kek.wrap(secrets.token_bytes(ROOT_BYTES) if root is None else root, context)
@@ -279,8 +290,9 @@ def require_kek(reference: KekReference, kek: Kek, keyset_path: Path) -> None:
     """
     if reference.provider != kek.provider:
         raise KeysError(
-            f"{keyset_path} is wrapped by a KEK of provider '{reference.provider}', and the configuration names one of "
-            f"'{kek.provider}'; name the KEK that wrapped it"
+            f"{keyset_path} is wrapped by a KEK of provider '{reference.provider}', not by {kek.name}; name that KEK "
+            f"with keys.kek.{reference.provider} of the configuration, or with variables "
+            f"TOKENWEIR__KEYS__KEK__{reference.provider.upper()}…"
         )
     if not kek.knows(reference.id):
         raise KeysError(

@@ -15,6 +15,7 @@ from confluent_kafka import Message
 
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.adapters.kek import open_kek
 from tokenweir.adapters.keysource import load_keyset
 from tokenweir.adapters.registry import NO_ID, RegisteredSchema, Registry
 from tokenweir.adapters.topicreader import read_until
@@ -94,7 +95,7 @@ class Preview:
         self._keyset = (
             Keyset.ephemeral(key_domains(self.workspace.policy), os.urandom)
             if self.ephemeral
-            else load_keyset(path, self.config.keys.kek.file)
+            else load_keyset(path, open_kek(self.config.keys.kek))
         )
 
     def require_schema_ids(self, streams: Iterable[str]) -> None:

@@ -44,7 +44,7 @@ class KeyFiles(NamedTuple):
     """The keyset, and the key that encrypts it."""
 
     keyset: Path
-    kek: Path
+    kek: Kek
 
 
 def register(group: typer.Typer) -> None:
@@ -82,7 +82,7 @@ def rotate(
     rollout = None if keys is not None else _rollout(config, domain)
     if rollout is not None and (too_long := rollout.too_long()):
         raise RefusedError(f"{too_long} leaves no room for the names of its later topics; Kafka takes 249 characters")
-    made = begin_epoch(files.keyset, _kek(config, keys), domain, datetime.now(UTC))
+    made = begin_epoch(files.keyset, files.kek, domain, datetime.now(UTC))
     talk(
         f"{files.keyset}: epoch {made.epoch} of key domain {domain} is active; epoch {made.epoch - 1} is fed beside it"
     )
@@ -155,13 +155,17 @@ def rewrap(
 
     if (to is None) == (to_config is None):
         raise UsageError("name the new key-encryption key: --to FILE, or --to-config FILE with another keys.kek")
-    files, old = key_files(config, keys), _kek(config, keys)
-    new = FileKek(to) if to is not None else _kek(to_config, None)
+    files = key_files(config, keys)
+    old = files.kek
+    new = FileKek(to) if to is not None else key_files(to_config, None).kek
     existed = to is None or to.exists()
     before, after = wrap_anew(files.keyset, old, new, datetime.now(UTC))
     if not existed:
         talk(f"made {new.name}: readable by you only; keep a copy elsewhere")
     talk(f"{files.keyset}: wrapped by {new.name} ({after}); before by {old.name} ({before})")
+    if (old.provider, before) == (new.provider, after):
+        talk(f"{_RESTART}; then its older versions may go. Copies of the keyset from before open with those")
+        return
     talk(f"name {new.name} in the configuration (keys.kek) and restart every gateway")
     talk(f"then remove {old.name}; copies of the keyset from before open with it: keep it only where they are kept")
 
@@ -288,34 +292,27 @@ def _attested(given: Sequence[str]) -> dict[str, str]:
 
 
 def key_files(config: Path | None, keys: Path | None) -> KeyFiles:
-    """Return the files that the options name.
+    """Return the keyset and the KEK that the options name.
 
     Raises:
         UsageError: neither a configuration nor a directory is named.
+        KeysError: the client of the KEK's provider is not installed.
     """
-    from tokenweir.app.workspace import open_config, shown  # noqa: PLC0415 - slow to import; --help does not need it.
+    from tokenweir.adapters.kek import open_kek  # noqa: PLC0415 - slow to import; --help does not need it.
+    from tokenweir.app.keychoice import kek_of_directory  # noqa: PLC0415 - as above.
+    from tokenweir.app.workspace import open_config, shown  # noqa: PLC0415 - as above.
     from tokenweir.runtime.gateway import keyset_path  # noqa: PLC0415 - as above.
 
     if keys is not None:
-        return KeyFiles(keys / "keyset.json", keys / "kek.key")
+        return KeyFiles(keys / "keyset.json", kek_of_directory(keys, os.environ))
     path = config_path(config)
     if path is None:
         raise UsageError("name a configuration (--config) or a directory (--keys)")
     opened = open_config(path, os.environ)
-    return KeyFiles(shown(keyset_path(opened)), shown(opened.keys.kek.file))
-
-
-def _kek(config: Path | None, keys: Path | None) -> Kek:
-    """Return the key-encryption key that the options name."""
-    from tokenweir.adapters.kek import FileKek, open_kek  # noqa: PLC0415 - slow to import.
-    from tokenweir.app.workspace import open_config  # noqa: PLC0415 - as above.
-
-    if keys is not None:
-        return FileKek(keys / "kek.key")
-    path = config_path(config)
-    if path is None:
-        raise UsageError("name a configuration (--config) or a directory (--keys)")
-    return open_kek(open_config(path, os.environ).keys.kek)
+    section = opened.keys.kek
+    if section.file is not None:
+        section = section.model_copy(update={"file": shown(section.file)})
+    return KeyFiles(shown(keyset_path(opened)), open_kek(section))
 
 
 def _rollout(config: Path | None, domain: str) -> Rollout:

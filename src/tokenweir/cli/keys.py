@@ -39,9 +39,9 @@ def init(
 ) -> None:
     """Make the keyset, or what is missing of it.
 
-    That is the key that encrypts the keyset, the keyset, and a root for every key domain of the policy. No key that
-    exists is ever replaced, so this may be run again after the policy got a new audience. Keep a copy of both files
-    in different places: without them no token can be made again.
+    That is the key that encrypts the keyset, if it is a file, the keyset, and a root for every key domain of the
+    policy. No key that exists is ever replaced, so this may be run again after the policy got a new audience. Keep a
+    copy of both files in different places: without them no token can be made again.
     """
     from tokenweir.adapters.keysource import describe_keyset, init_keyset  # noqa: PLC0415 - slow to import.
     from tokenweir.runtime.sources import key_domains  # noqa: PLC0415 - as above.
@@ -50,11 +50,10 @@ def init(
     policy = policy or (Path("policy.yaml") if keys is not None and Path("policy.yaml").is_file() else None)
     domains = key_domains(_policy(config, policy))
     before = {row.domain for row in describe_keyset(files.keyset)} if files.keyset.exists() else set()
-    made_kek = not files.kek.exists()
-    init_keyset(files.keyset, files.kek, domains, datetime.now(UTC))
+    made_kek = init_keyset(files.keyset, files.kek, domains, datetime.now(UTC))
     made = [row.domain for row in describe_keyset(files.keyset) if row.domain not in before]
     if made_kek:
-        talk(f"made {files.kek}: the key that encrypts the keyset, readable by you only; keep a copy elsewhere")
+        talk(f"made {files.kek.name}: the key that encrypts the keyset, readable by you only; keep a copy elsewhere")
     talk(f"{files.keyset}: {_made(made)}", style="green")
 
 
@@ -63,14 +62,20 @@ def _made(domains: list[str]) -> str:
 
 
 def list_keys(config: ConfigOption = None, keys: KeysOption = None, format_: FormatOption = Format.TEXT) -> None:
-    """Show the roots of the keyset, and no secret."""
-    from tokenweir.adapters.keysource import describe_keyset, load_keyset  # noqa: PLC0415 - slow to import.
+    """Show the roots of the keyset and which KEK wraps them, and no secret."""
+    from tokenweir.adapters.keysource import (  # noqa: PLC0415 - slow to import.
+        describe_keyset,
+        kek_reference,
+        load_keyset,
+    )
 
     files = key_files(config, keys)
-    rows = describe_keyset(files.keyset)
+    rows, kek = describe_keyset(files.keyset), kek_reference(files.keyset)
     if format_ is Format.JSON:
-        out_json({"format_version": 1, "keys": [asdict(row) for row in rows]})
+        keks = {"provider": kek.provider, "id": kek.id}
+        out_json({"format_version": 1, "kek": keks, "keys": [asdict(row) for row in rows]})
     else:
+        talk(f"wrapped by the KEK {kek.id} of provider {kek.provider}")
         table(
             ["key domain", "epoch", "status", "made", "since"],
             [

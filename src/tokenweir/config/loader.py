@@ -102,8 +102,10 @@ def override_names() -> dict[str, KeyPath]:
 
 def _leaves(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        # A section that may be absent is looked into too.
+        choices = (field.annotation, *get_args(field.annotation))
+        inner = next((each for each in choices if isinstance(each, type) and issubclass(each, BaseModel)), None)
+        if inner is not None:
             yield from _leaves(inner, (*path, field.alias or name))
         else:
             yield (*path, field.alias or name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -139,10 +139,98 @@ class PolicySection(Section):
     file: FilePath = Field(default=Path("policy.yaml"), description="The policy file.")
 
 
-class KekSection(Section):
-    """The key that encrypts the keyset."""
+class AwsKek(Section):
+    """A symmetric key of AWS KMS; credentials come from where AWS clients look for them."""
 
-    file: FilePath = Field(default=Path("keys/kek.key"), description="32 random bytes, readable by the owner only.")
+    key: str = Field(
+        pattern=r"^[A-Za-z0-9:/_-]{1,2048}$", description="ARN, id or `alias/NAME` of the key; an ARN says the most."
+    )
+    region: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9-]{1,64}$",
+        description="Region of the key. Default: that of the ARN, or of the environment.",
+    )
+
+
+class GcpKek(Section):
+    """A symmetric key of Google Cloud KMS; credentials are the application default ones."""
+
+    key: str = Field(
+        pattern=r"^projects/[^/\s]{1,256}/locations/[^/\s]{1,64}/keyRings/[^/\s]{1,64}/cryptoKeys/[^/\s]{1,64}$",
+        description="Resource name of the key, without a version.",
+    )
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9.-]+(?::[0-9]{1,5})?$",
+        description="Host of the API, such as a regional or private one. Default: cloudkms.googleapis.com.",
+    )
+
+
+class AzureKek(Section):
+    """An RSA key of Azure Key Vault or a Managed HSM; credentials are the default Azure ones."""
+
+    vault_url: str = Field(
+        pattern=r"^https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?/?$",
+        description="Address of the vault: `https://NAME.vault.azure.net`.",
+    )
+    key: str = Field(pattern=r"^[A-Za-z0-9-]{1,127}$", description="Name of the key, without a version.")
+
+
+class VaultKek(Section):
+    """A key of the transit engine of HashiCorp Vault or OpenBao."""
+
+    address: str = Field(
+        pattern=r"^(?:https://[A-Za-z0-9.\[\]:-]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?)/?$",
+        description="Address of the server: `https://HOST:8200`; without TLS only on this machine, for an agent.",
+    )
+    key: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="Name of the key.")
+    mount: str = Field(
+        default="transit",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$",
+        description="Where the transit engine is mounted.",
+    )
+    namespace: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$", description="Namespace of the engine."
+    )
+    token_file: FilePath | None = Field(
+        default=None,
+        description="File with the token, such as the sink of an agent; read anew for each use. "
+        "Default: the variable `VAULT_TOKEN`.",
+    )
+    ca_file: FilePath | None = Field(
+        default=None, description="Certificates (PEM) to trust. Default: `VAULT_CACERT`, or the system's."
+    )
+
+
+#: Providers of a KEK; the names of the keys of `KekSection`.
+_PROVIDERS: Final = ("file", "aws", "gcp", "azure", "vault")
+
+
+class KekSection(Section):
+    """The key that encrypts the keyset: exactly one provider."""
+
+    file: FilePath | None = Field(
+        default=None,
+        description="32 random bytes, readable by the owner only. Default: keys/kek.key; with another provider none.",
+    )
+    aws: AwsKek | None = Field(default=None, description="A key of AWS KMS.")
+    gcp: GcpKek | None = Field(default=None, description="A key of Google Cloud KMS.")
+    azure: AzureKek | None = Field(default=None, description="A key of Azure Key Vault.")
+    vault: VaultKek | None = Field(default=None, description="A key of HashiCorp Vault or OpenBao.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_file(cls, data: object) -> object:
+        if isinstance(data, dict) and all(data.get(name) is None for name in _PROVIDERS):
+            return {**data, "file": "keys/kek.key"}
+        return data
+
+    @model_validator(mode="after")
+    def _one_provider(self) -> Self:
+        named = [name for name in _PROVIDERS if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"name one provider, not both `{named[0]}` and `{named[1]}`")
+        return self
 
 
 class KeysSection(Section):
@@ -150,6 +238,19 @@ class KeysSection(Section):
 
     directory: FilePath = Field(default=Path("keys"), description="Directory of `keyset.json`.")
     kek: KekSection = Field(default_factory=KekSection, description="The key that encrypts the keyset.")
+    kek_recheck_seconds: float = Field(
+        default=3600,
+        ge=1,
+        le=86_400,
+        description="How often a running gateway asks the provider of the KEK whether it may still open the keyset; "
+        "it stops as soon as the answer is no. A KEK in a file is not asked again.",
+    )
+    kek_grace_seconds: float = Field(
+        default=86_400,
+        ge=0,
+        le=2_592_000,
+        description="How long a running gateway goes on while that provider does not answer, before it stops.",
+    )
 
 
 class ConsentSection(Section):

@@ -36,7 +36,14 @@ from tokenweir.core.librdkafka import PropertyValue
 from tokenweir.core.outcome import Reason
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.timestamps import parse_date_time
-from tokenweir.errors import PreflightError, RefusedError, RegistryError, SchemaError, TokenweirError
+from tokenweir.errors import (
+    KekUnreachableError,
+    PreflightError,
+    RefusedError,
+    RegistryError,
+    SchemaError,
+    TokenweirError,
+)
 from tokenweir.runtime import preflight
 from tokenweir.runtime.advice import warnings
 from tokenweir.runtime.applier import ApplierSettings, Progress, run_applier
@@ -72,6 +79,8 @@ _CLIENT_MAX_BYTES: Final = 1_000_000
 _MAX_CHILD_BYTES: Final = 1 << 30
 #: Kinds of errors that say nothing about the schema that was asked for.
 _SAYS_NOTHING: Final = frozenset({"unavailable", "timeout", "denied", "malformed"})
+#: Processes of a gateway that has started.
+_WAIT_FOR_KEYS: Final = frozenset({"keys", "applier", "worker"})
 #: More than the header of a record batch (61 bytes) and the lengths inside of a record (Kafka protocol, version 2).
 _BATCH_BYTES: Final = 256
 
@@ -110,6 +119,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     bodies: dict[str, Callable[[ChildSpec, threading.Event], None]] = {
         "preflight": _preflight,
+        "keys": _keys,
         "applier": _applier,
         "worker": _worker,
         "replay": _replay,
@@ -121,7 +131,9 @@ def main() -> int:
             problems = error.problems if isinstance(error, PreflightError) else [str(error)]
             for problem in problems:
                 print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - for the person who starts it
-            return ExitCode.REFUSED
+            # What ran and has to open its keys anew waits for their provider, which has not said no.
+            waits = isinstance(error, KekUnreachableError) and spec.kind in _WAIT_FOR_KEYS
+            return ExitCode.UNSERVED if waits else ExitCode.REFUSED
         except KafkaFault as fault:
             return of_kafka_fault(fault, spec.stream, spec.slot)
         except RegistryError as error:
@@ -155,6 +167,12 @@ def _preflight(spec: ChildSpec, _stop: threading.Event) -> None:
     loaded = gateway.policy()
     for stream in loaded.policy.streams:
         set_starts(gateway, admin, loaded, stream)
+
+
+def _keys(spec: ChildSpec, _stop: threading.Event) -> None:
+    """Open the keyset and end; the supervisor learns from how this ends whether the KEK may still be used."""
+    limit_memory(_MAX_CHILD_BYTES)
+    spec.gateway.keyset()
 
 
 def _applier(spec: ChildSpec, stop: threading.Event) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokenweir.adapters.consentbinding import store_directory
 from tokenweir.adapters.engines import EngineName, engine_name
+from tokenweir.adapters.kek import open_kek
 from tokenweir.adapters.keysource import KeyRow, key_rows, open_keyset
 from tokenweir.config import Config
 from tokenweir.core.keys import Keyset
@@ -60,7 +61,7 @@ class Gateway:
             KeysError: if it cannot be opened.
         """
         text = self.keyset_text or _keyset_text(self.config)
-        return open_keyset(text, keyset_path(self.config), self.config.keys.kek.file, in_use=True)
+        return open_keyset(text, keyset_path(self.config), open_kek(self.config.keys.kek), in_use=True)
 
     def key_rows(self) -> list[KeyRow]:
         """Return what the keyset says of its roots without opening it.

@@ -58,6 +58,9 @@ class Event(StrEnum):
     CONSENT_PURPOSE_UNKNOWN = "consent_purpose_unknown"
     KEYS_OPENED = "keys_opened"
     KEY_EPOCH_CHANGED = "key_epoch_changed"
+    KEK_SILENT = "kek_silent"
+    KEK_RECOVERED = "kek_recovered"
+    KEK_LOST = "kek_lost"
     REPLAY_SOURCE_GONE = "replay_source_gone"
     START_WARNED = "start_warned"
     CHECK_FAILED = "check_failed"
@@ -213,6 +216,17 @@ EVENTS: Final[dict[Event, EventType]] = {
     ),
     Event.KEYS_OPENED: _declared(logging.INFO, "The keyset was opened.", "epoch count"),
     Event.KEY_EPOCH_CHANGED: _declared(logging.INFO, "New tokens are made in another key epoch.", "epoch"),
+    Event.KEK_SILENT: _declared(
+        logging.WARNING,
+        "The provider of the KEK does not answer; the gateway goes on with its open keys for a while.",
+        "attempts seconds",
+    ),
+    Event.KEK_RECOVERED: _declared(logging.INFO, "The KEK opens the keyset again.", "seconds"),
+    Event.KEK_LOST: _declared(
+        logging.ERROR,
+        "The KEK may no longer open the keyset, or could not for too long; the gateway stops.",
+        "reason seconds",
+    ),
     Event.REPLAY_SOURCE_GONE: _declared(
         logging.WARNING, "A dead letter is done with, because its source record is gone.", _RECORD
     ),

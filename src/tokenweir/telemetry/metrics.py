@@ -77,6 +77,7 @@ CONSENT_STALENESS: Final = "tokenweir_consent_staleness_seconds"
 CONSENT_POSITION: Final = "tokenweir_consent_position"
 CONSENT_UNREADABLE_KEYS: Final = "tokenweir_consent_unreadable_keys"
 KEY_EPOCH_AGE: Final = "tokenweir_key_epoch_age_seconds"
+KEK_UNCONFIRMED: Final = "tokenweir_kek_unconfirmed_seconds"
 REGISTRY_ERRORS: Final = "tokenweir_registry_errors_total"
 WORKER_RESTARTS: Final = "tokenweir_worker_restarts_total"
 QUARANTINED: Final = "tokenweir_quarantined_total"
@@ -151,6 +152,11 @@ METRICS: Final[dict[str, Metric]] = {
             ("partition",),
         ),
         Metric(KEY_EPOCH_AGE, "gauge", "Age of the oldest key epoch that is active."),
+        Metric(
+            KEK_UNCONFIRMED,
+            "gauge",
+            "Time since the provider of the KEK last opened the keyset; 0 for a KEK in a file.",
+        ),
         Metric(
             REGISTRY_ERRORS,
             "counter",
@@ -246,6 +252,7 @@ def supervisor_series(
     streams = list(streams)
     return [
         *series_of(WORKER_RESTARTS, streams),
+        *series_of(KEK_UNCONFIRMED),
         *series_of(POLICY_INFO, [policy_digest], [str(policy_revision)]),
         *series_of(BUILD_INFO, [version], [engine]),
     ]

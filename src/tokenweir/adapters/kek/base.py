@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ class KekContext:
         if self.domain is None:
             return length_prefixed(_STATE_LABEL)
         return length_prefixed(_ROOT_LABEL, self.domain, str(self.epoch))
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the context (32 bytes)."""
+        return hashlib.sha256(self.data()).digest()
 
     def pairs(self) -> dict[str, str]:
         """Return the context as names and values, for providers that show it in their audit log."""
