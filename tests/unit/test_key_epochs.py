@@ -323,6 +323,16 @@ def test_a_root_is_unusable_once_every_kek_that_wrapped_it_is_gone(retired: tupl
     assert {copy.what: copy.state for copy in done.copies}[OTHER_COPIES] is CopyState.UNUSABLE
 
 
+def test_the_kek_that_wraps_the_other_roots_is_not_gone(retired: tuple[Path, Path]) -> None:
+    """Whoever attests it is mistaken: it is refused, and nothing is destroyed."""
+    kek = content(retired[0])["kek"]["id"]
+
+    with pytest.raises(RefusedError, match="rewrap"):
+        destroy(retired[0], "crm", 1, LATER, attested={f"kek:{kek}": "shredded"})
+
+    assert statuses(retired[0])[1] == "retired"
+
+
 def test_copies_that_are_named_lose_the_root_and_nothing_else(retired: tuple[Path, Path], tmp_path: Path) -> None:
     """Also one that stands beside the keyset; its other roots still open."""
     beside, far = retired[0].with_name("keyset.json.bak"), tmp_path / "far" / "keyset.json"

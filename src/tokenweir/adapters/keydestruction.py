@@ -107,7 +107,7 @@ def destroy(  # noqa: PLR0913 - what it ends, and what is known of its copies.
     said = dict(attested or {})
     present = read_keyset(keyset_path)
     known = _root(present, domain, epoch)
-    _check_attested(said, known.keks or _keks_of(present, known), known, backups)
+    _check_attested(said, present, known, backups)
     places = {copy.what: copy for copy in (_scrub(path, domain, epoch) for path in backups)}
 
     def change(content: KeysetFile) -> KeysetFile:
@@ -149,7 +149,19 @@ def _keks_of(content: KeysetFile, root: WrappedRoot) -> list[str]:
     return list(dict.fromkeys([*former, content.kek.id]))
 
 
-def _check_attested(said: Mapping[str, str], keks: Sequence[str], root: WrappedRoot, backups: Sequence[Path]) -> None:
+def _check_attested(said: Mapping[str, str], content: KeysetFile, root: WrappedRoot, backups: Sequence[Path]) -> None:
+    """Refuse what says nothing, and what is plainly not so.
+
+    Raises:
+        RefusedError: the KEK that wraps the other roots now is said to be gone.
+        UsageError: it is nothing that could be attested, or has no words.
+    """
+    if f"{KEK}{content.kek.id}" in said:
+        raise RefusedError(
+            f"{KEK}{content.kek.id} wraps the keyset now, so it is not gone; "
+            "wrap the other roots anew with 'tokenweir keys rewrap' first"
+        )
+    keks = root.keks or _keks_of(content, root)
     named = {str(path) for path in backups} | {mark.what for mark in root.attested or ()}
     known = {OTHER_COPIES, *(f"{KEK}{each}" for each in keks), *named}
     for what, statement in said.items():

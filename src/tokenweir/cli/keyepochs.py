@@ -87,8 +87,8 @@ def rotate(
         f"{files.keyset}: epoch {made.epoch} of key domain {domain} is active; epoch {made.epoch - 1} is fed beside it"
     )
     talk("keep copies of the new keyset where you keep those of the old one, then:")
-    if rollout is not None:
-        topics = [output.topic for output in rollout.outputs() if output.epoch == made.epoch]
+    topics = [] if rollout is None else [each.topic for each in rollout.outputs() if each.epoch == made.epoch]
+    if topics:
         talk(f"1. create {', '.join(topics)}: 'tokenweir doctor --fix' does, with the partitions of the source")
     else:
         talk(f"1. create the topics {{topic}}.e{made.epoch} of its outputs: 'tokenweir doctor --fix' does")
