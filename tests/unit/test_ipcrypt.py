@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokenweir.core import selftest
 from tokenweir.core.ipcrypt import CryptoPan, Deterministic, Prefix
 from tokenweir.errors import KeysError
 
@@ -57,3 +58,14 @@ def test_ciphers_are_neither_pickled_nor_copied() -> None:
         for leak in (pickle.dumps, copy.copy):
             with pytest.raises(TypeError):
                 leak(cipher)
+
+
+@pytest.mark.parametrize("cipher", [Deterministic, Prefix, CryptoPan])
+def test_a_wrong_cipher_stops_the_start(cipher: type[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The known answers are asked for at start, and another answer is an error."""
+    selftest.check_ciphers()
+
+    monkeypatch.setattr(cipher, "encrypt", lambda _, address: address)
+
+    with pytest.raises(KeysError, match="known answer"):
+        selftest.check_ciphers()

@@ -46,9 +46,10 @@ impl Format for V4Ranks {
 /// An address as a number and its bits.
 type Address = (u128, u32);
 
+#[allow(clippy::large_enum_variant, reason = "keys stand inside of what is locked, not beside it")]
 enum Cipher {
     Deterministic(Aes128),
-    Prefix(Box<[Aes128; 2]>),
+    Prefix([Aes128; 2]),
     CryptoPan(Aes128, Zeroizing<u128>),
 }
 
@@ -77,7 +78,7 @@ impl Cipher {
             Mode::Deterministic => Ok(Self::Deterministic(aes(key)?)),
             // With equal halves every address would be encrypted to itself.
             Mode::Prefix if first == second => Err(Error::Specification),
-            Mode::Prefix => Ok(Self::Prefix(Box::new([aes(first)?, aes(second)?]))),
+            Mode::Prefix => Ok(Self::Prefix([aes(first)?, aes(second)?])),
             Mode::Cryptopan => {
                 let cipher = aes(first)?;
                 let pad = Zeroizing::new(u128::from_be_bytes(second.try_into().map_err(|_| Error::Specification)?));
@@ -95,7 +96,7 @@ impl Cipher {
                 // A prefix is written after a single 1; that of IPv4 begins with the 96 bits of its form of IPv6.
                 let above = if bits == 32 { 1 << 96 | 0xffff } else { 1 };
                 let written = above << length | prefix;
-                let [first, second] = ciphers.as_ref();
+                let [first, second] = ciphers;
                 (block(first, written) ^ block(second, written)) & 1
             }
             Self::CryptoPan(cipher, pad) => {
