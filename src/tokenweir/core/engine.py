@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from tokenweir.core import timestamps
+from tokenweir.core.batches import OutputBatch, RecordBatch, output_batches
 from tokenweir.core.bound import BoundOutput, BoundPlan
 from tokenweir.core.consent import PurposeRule, SubjectConsent, passing
 from tokenweir.core.engineapi import UNWATCHED, ConsentLookup, Record, Watch
@@ -124,6 +125,12 @@ class ReferenceEngine:
             table = TokenTable(self._keyset.tokenizer(domain, entry, spec, epoch))
             self._tables[domain, epoch, entry] = table
         return table
+
+    def run(
+        self, batch: RecordBatch, consent: ConsentLookup, now_ms: int, watch: Watch = UNWATCHED
+    ) -> list[OutputBatch]:
+        """Return for each output what becomes of the first records of a batch, as :meth:`process` finds it."""
+        return output_batches(batch, self.process(batch.records(), consent, now_ms, watch))
 
     def process(
         self,
