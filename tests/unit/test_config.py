@@ -250,7 +250,7 @@ def test_no_file_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_key_has_an_override() -> None:
     """Each leaf of the model can be set by its variable."""
     names = override_names()
-    assert len(names) == len(set(names.values())) == 56
+    assert len(names) == len(set(names.values()))
     assert names["TOKENWEIR__KEYS__KEK__FILE"] == ("keys", "kek", "file")
     assert names["TOKENWEIR__REGISTRY__REGISTER"] == ("registry", "register")
 

@@ -17,7 +17,7 @@ import pytest
 from tests.support.stores import ENGINES, engine_of, store_of
 
 from tokenweir.adapters import consentfiles
-from tokenweir.adapters.consentbinding import Environment, open_environment, store_directory
+from tokenweir.adapters.consentbinding import Environment, open_environment, store_directories, store_directory
 from tokenweir.adapters.consentstore import (
     MAX_PARTITIONS,
     MAX_UNCLEAN_OPENS,
@@ -276,7 +276,7 @@ class TestBlocked:
 
     def test_what_was_acknowledged_counts_for_both_engines(self, tmp_path: Path) -> None:
         """It is the topic that was looked at; what an older version wrote beside one store is read as well."""
-        for store, offset in zip(consentfiles.store_directories(tmp_path), (7, 9), strict=True):
+        for store, offset in zip(store_directories(tmp_path), (7, 9), strict=True):
             store.mkdir()
             (store / consentfiles.ACKNOWLEDGED).write_text(
                 json.dumps({"topic_id": TOPIC_ID, "offsets": {"0": offset, str(offset): 1}})

@@ -17,6 +17,7 @@ class Event(StrEnum):
 
     GATEWAY_STARTED = "gateway_started"
     GATEWAY_STOPPING = "gateway_stopping"
+    GATEWAY_REFUSED = "gateway_refused"
     GATEWAY_STOPPED = "gateway_stopped"
     ADMIN_LISTENING = "admin_listening"
     PROCESS_STARTED = "process_started"
@@ -111,6 +112,9 @@ EVENTS: Final[dict[Event, EventType]] = {
         logging.INFO, "The gateway has started.", "version engine policy_digest revision workers"
     ),
     Event.GATEWAY_STOPPING: _declared(logging.INFO, "The gateway finishes its transactions and stops.", "signal"),
+    Event.GATEWAY_REFUSED: _declared(
+        logging.ERROR, "The gateway does not run; what is wrong stands in problem.", "exit_code"
+    ),
     Event.GATEWAY_STOPPED: _declared(logging.INFO, "The gateway has stopped.", "exit_code"),
     Event.ADMIN_LISTENING: _declared(logging.INFO, "The admin port is open.", "host port"),
     Event.PROCESS_STARTED: _declared(logging.INFO, "A process has started.", _PROCESS),
