@@ -28,6 +28,7 @@ _MODULES: Final = (
     "offsets",
     "replay",
     "detokenize",
+    "serve",
     "grants",
     "audit",
     "version",
