@@ -1,7 +1,7 @@
 """What every request passes before the application sees it, and every answer before it leaves.
 
-Bounded body, bounded time, a known caller, a rate; then the application; then the answer waits for the next multiple of
-a fixed time since the request began. So a refusal takes as long whatever it was for, up to that resolution.
+A known caller, a rate, a bounded body in bounded time; then the application; then the answer waits for the next
+multiple of a fixed time since the request began. So a refusal takes as long whatever it was for, up to that resolution.
 """
 
 from __future__ import annotations
@@ -80,9 +80,8 @@ class Gate:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         """Return the whole answer, whatever happens."""
         try:
-            body = await self._body(scope, receive)
-            await self._admit(scope)
-            return await self._ask(scope, body)
+            await self._admit(scope)  # First, so that nobody unknown holds a place with a body that drips.
+            return await self._ask(scope, await self._body(scope, receive))
         except ProblemError as error:
             retry = error.details.pop("retry", None)
             return problem(error.code, {"Retry-After": retry} if retry else {}, **error.details)

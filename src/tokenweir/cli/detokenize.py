@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def detokenize(
     tokens: Annotated[
-        list[str] | None, typer.Argument(metavar="[TOKEN]...", help="Tokens; - or none reads lines of standard input.")
+        list[str] | None, typer.Argument(metavar="TOKEN", help="Tokens; - or none reads lines of standard input.")
     ] = None,
     *,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the audit log for ever.")],
