@@ -120,15 +120,10 @@ def open_service(workspace: Workspace) -> Detokenizer:
     config = workspace.config
     if config is None or config.detokenize.grants is None:
         raise UsageError("the configuration names no grants file (detokenize.grants)")
-<<<<<<< HEAD
     keyset = keyset_of(config)
-    audit = AuditThread(open_audit(config), config.detokenize.audit.timeout_seconds)
-=======
-    keyset = load_keyset(keyset_path(config), config.keys.kek.file)
     audit_log = open_audit(config)
     audit_log.checkpoint()  # The first look reads a month of records, for which the limit of a request is too short.
     audit = AuditThread(audit_log, config.detokenize.audit.timeout_seconds)
->>>>>>> detokenize
     grants = GrantsFile(config.detokenize.grants, workspace.policy)
     return Detokenizer(workspace.policy, grants, keyset, audit, most_tokens=config.detokenize.tokens)
 
