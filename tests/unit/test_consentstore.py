@@ -18,7 +18,7 @@ from tests.support.canaries import Canary
 from tests.support.stores import ENGINES, engine_of, store_of
 
 from tokenweir.adapters import consentfiles
-from tokenweir.adapters.consentbinding import Environment, open_environment, store_directories, store_directory
+from tokenweir.adapters.consentbinding import Environment, open_environment, store_directory
 from tokenweir.adapters.consentstore import (
     MAX_PARTITIONS,
     MAX_UNCLEAN_OPENS,
