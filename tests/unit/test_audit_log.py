@@ -222,16 +222,17 @@ def _forge_checkpoint(directory: Path) -> None:
     path.write_text(path.read_text().replace('"seq":3', '"seq":2'))
 
 
+_DAMAGE = [_cut_record, _cut_newline, _remove_segment, _remove_checkpoint, _forge_checkpoint]
+
+
+# A writer does not read again what it has checked, so an old record that is edited while it runs is left to verify.
 @pytest.mark.parametrize(
-    "damage", [_cut_record, _cut_newline, _change, _remove_segment, _remove_checkpoint, _forge_checkpoint]
+    ("damage", "running"), [*((each, False) for each in [*_DAMAGE, _change]), *((each, True) for each in _DAMAGE)]
 )
-@pytest.mark.parametrize("running", [False, True], ids=["before a start", "while it runs"])
 def test_nothing_is_answered_on_a_log_that_was_changed(
     directory: Path, damage: Callable[[Path], None], *, running: bool
 ) -> None:
     """A log that was cut or edited before its checkpoint is not continued, and no answer leaves; verify says why."""
-    if running and damage is _change:
-        pytest.skip("a writer does not read again what it has checked; verify does")
     log = open_log(directory)
     for number in (1, 2, 3):
         log.transact(write(accept(number)))
@@ -379,7 +380,7 @@ def test_a_slow_disk_is_told_in_time(directory: Path) -> None:
             release.wait(20)
         os.fsync(descriptor)
 
-    audit = AuditThread(open_log(directory, sync=sync), 0.2)
+    audit = AuditThread(open_log(directory, sync=sync), 1.0)
     audit.transact(write(accept(1)))
     hanging.set()
     started = time.monotonic()
@@ -387,7 +388,7 @@ def test_a_slow_disk_is_told_in_time(directory: Path) -> None:
         with pytest.raises(AuditError) as caught:
             audit.transact(write(accept(number)))
         assert caught.value.kind == "slow"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     hanging.clear()
     release.set()
     for _ in range(100):
@@ -479,7 +480,7 @@ def sync(descriptor):
     os.fsync(descriptor)
 
 log = AuditLog(directory, directory / "checkpoint.json", SigningKey(bytes(range(32))), lambda: 1764600000000,
-               lock_seconds=60, sync=sync, segment_bytes=20000)
+               lock_seconds=60, sync=sync, segment_bytes=int(sys.argv[5]))
 def decide(ledger, now_ms):
     answers, _ = ledger.used("p", "c", 86400000, now_ms)
     if answers >= limit:
@@ -491,10 +492,9 @@ while log.transact(decide):
 """
 
 
-def _work(directory: Path, name: str, limit: int, die: int = 0) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", _WORKER, str(directory), name, str(limit), str(die)], stdout=subprocess.PIPE
-    )
+def _work(directory: Path, name: str, limit: int, die: int = 0, segment_bytes: int = 20_000) -> subprocess.Popen[bytes]:
+    numbers = map(str, (limit, die, segment_bytes))
+    return subprocess.Popen([sys.executable, "-c", _WORKER, str(directory), name, *numbers], stdout=subprocess.PIPE)
 
 
 def test_a_budget_is_exact_among_processes(directory: Path) -> None:
@@ -506,13 +506,16 @@ def test_a_budget_is_exact_among_processes(directory: Path) -> None:
     assert verdict(directory).faults == []
 
 
-@pytest.mark.parametrize("die", range(1, 10))
-def test_a_budget_holds_whenever_a_process_is_killed(directory: Path, die: int) -> None:
+@pytest.mark.parametrize(
+    ("die", "segment_bytes"),
+    [*((number, 20_000) for number in range(1, 5)), *((number, 500) for number in range(1, 10))],
+)
+def test_a_budget_holds_whenever_a_process_is_killed(directory: Path, die: int, segment_bytes: int) -> None:
     """SIGKILL at each sync: no answer without its record, never more answers than the budget, and the log verifies."""
-    first = _work(directory, "a", 5, die).communicate(timeout=60)[0].split()
+    first = _work(directory, "a", 5, die, segment_bytes).communicate(timeout=60)[0].split()
     recorded = [body["kind"] for body in bodies(directory)].count("answer")
     assert len(first) <= recorded
-    second = _work(directory, "b", 5).communicate(timeout=60)[0].split()
+    second = _work(directory, "b", 5, 0, segment_bytes).communicate(timeout=60)[0].split()
     assert len(first) + len(second) <= 5
     assert [body["kind"] for body in bodies(directory)].count("answer") == 5
     assert verdict(directory).faults == []

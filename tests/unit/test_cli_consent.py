@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from tokenweir.adapters.topicwriter import TopicWriter
+from tokenweir.app.consentanswers import answers
 from tokenweir.app.consentarguments import decisions_of, subject_of
 from tokenweir.app.consentlines import unknown_name
 from tokenweir.app.consentwriter import (
     Change,
     ConsentTopic,
     Found,
-    answers,
     is_older,
     states_in,
 )

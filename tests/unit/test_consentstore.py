@@ -14,6 +14,7 @@ from typing import Self
 from unittest import mock
 
 import pytest
+from tests.support.canaries import Canary
 from tests.support.stores import ENGINES, engine_of, store_of
 
 from tokenweir.adapters import consentfiles
@@ -28,6 +29,7 @@ from tokenweir.adapters.consentstore import (
     StoreUnavailableError,
     acknowledge,
     boot_id,
+    store_directories,
 )
 from tokenweir.adapters.freshness import Freshness, FreshnessWriter
 from tokenweir.core.consent import (
@@ -274,9 +276,24 @@ class TestBlocked:
             store.apply([bad], {1: 41})
         store.close()
 
+    def test_what_tools_are_told_of_a_block_holds_nothing_of_the_key(self, filled: Path) -> None:
+        """An unreadable key may be anything, a person's id as well; tools need its place only."""
+        canary = Canary.of_text("key", "canary7f3a2b canary")
+        store, _ = opened(filled)
+        store.apply(
+            [ConsentRecord(1, 40, b"no colon canary7f3a2b canary", b'{"canary7f3a2b canary": 1}', NOW_MS)], {1: 41}
+        )
+        told = (filled / consentfiles.BLOCKED).read_bytes()
+        store.close()
+
+        assert json.loads(told) == {"topic_id": TOPIC_ID, "offsets": {"1": 40}}
+        files = [path for path in filled.parent.rglob("*") if path.is_file()]
+        assert len(files) > 3
+        assert not [path for path in files if canary.is_in(path.read_bytes() + path.name.encode())]
+
     def test_what_was_acknowledged_counts_for_both_engines(self, tmp_path: Path) -> None:
         """It is the topic that was looked at; what an older version wrote beside one store is read as well."""
-        for store, offset in zip(consentfiles.store_directories(tmp_path), (7, 9), strict=True):
+        for store, offset in zip(store_directories(tmp_path), (7, 9), strict=True):
             store.mkdir()
             (store / consentfiles.ACKNOWLEDGED).write_text(
                 json.dumps({"topic_id": TOPIC_ID, "offsets": {"0": offset, str(offset): 1}})

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
+from tests.support.canaries import Canary, leaked
 from typer.testing import CliRunner
 
 from tokenweir.adapters.admin import TopicDescription
-from tokenweir.adapters.consentfiles import acknowledge, tell_blocked
+from tokenweir.adapters.consentfiles import Seal, acknowledge, tell_blocked
 from tokenweir.adapters.consentstore import store_directory
 from tokenweir.adapters.engines import engine_name
 from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.adapters.kek import open_kek
+from tokenweir.adapters.keysource import init_keyset
 from tokenweir.adapters.topicwriter import Acknowledged
-from tokenweir.app import consentwriter, demodata, enforcement
+from tokenweir.app import acknowledgement, consentwriter, demodata, doctor, enforcement
 from tokenweir.app.cluster import open_cluster
-from tokenweir.app.consentwriter import Change, ConsentTopic
+from tokenweir.app.consentwriter import Change, ConsentTopic, Found
 from tokenweir.app.enforcement import Positions
 from tokenweir.app.preview import Preview
 from tokenweir.cli import app
 from tokenweir.config import Config, load_config
-from tokenweir.core.consent import parse_key
-from tokenweir.core.subjects import partition_of
-from tokenweir.runtime import advice
+from tokenweir.core.consent import ERASED_SOURCE, parse_key
+from tokenweir.core.subjects import Subject, partition_of
+from tokenweir.runtime import advice, children, preflight
+from tokenweir.runtime import gateway as gateway_module
 from tokenweir.runtime.blocks import blocks_of
 from tokenweir.runtime.checks import Check
+from tokenweir.runtime.children import ChildSpec
 from tokenweir.runtime.sources import open_registry
+from tokenweir.telemetry.logs import configure_logging
 
 _TOPIC_ID = "id-1"
 _PARTITIONS = 4
@@ -37,6 +48,7 @@ _CANARY = b"canary-7f3a"
 _ANN = b"customer:0000000001"
 _RIGHT = partition_of(_ANN, _PARTITIONS)
 _WRONG = (_RIGHT + 1) % _PARTITIONS
+_DENY = b'{"version":1,"decided_at":"2023-11-01T00:00:00Z","decisions":{"*":"deny"}}'
 _ALLOW = b'{"version": 1, "decided_at": "2023-11-01T00:00:00Z", "decisions": {"email_marketing": "allow"}}'
 
 
@@ -319,3 +331,122 @@ def test_a_keyset_that_others_can_read_is_told(directory: Path, config: Config, 
     assert f"chmod 600 {keyset}" in str(found.check)
     keyset.chmod(0o600)
     assert advice.warnings(config, _Admin()) == []  # type: ignore[arg-type]  # As above.
+
+
+def _canaries() -> list[Canary]:
+    texts = (_CANARY.decode(), "0000000001", "canary-in-a-value")
+    return [Canary.of_text(f"text {number}", text) for number, text in enumerate(texts)]
+
+
+def _telling(records: list[_Message]) -> None:
+    """Put everything on the topic that is told of: unreadable, misplaced, misspelled keys and garbled values."""
+    records += [
+        _Message(3, 600, _CANARY, b"canary-in-a-value"),
+        _Message(_WRONG, 601, _ANN, b"canary-in-a-value"),
+        _Message(partition_of(b"customer:%30000000001", _PARTITIONS), 602, b"customer:%30000000001"),
+    ]
+
+
+def test_a_start_warns_without_any_part_of_a_key(
+    directory: Path, config: Config, records: list[_Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the words for the person who starts it nor the event start_warned have more than places."""
+    _telling(records)
+    said = io.StringIO()
+    gateway: Any = SimpleNamespace(
+        config=config, policy=lambda: SimpleNamespace(policy=SimpleNamespace(streams=[])), policy_directory=directory
+    )
+    monkeypatch.setattr(children, "Admin", _Admin)
+    monkeypatch.setattr(children, "pinned_registry", lambda _config: SimpleNamespace(answered_from_files=False))
+    monkeypatch.setattr(preflight, "checks", lambda *_: [])
+    monkeypatch.setattr(preflight, "require", lambda _: None)
+    monkeypatch.setattr("sys.stderr", said)
+    try:
+        configure_logging("debug", "json", process="preflight", stream=said)
+        children._preflight(ChildSpec(gateway, "preflight"), threading.Event())
+    finally:
+        logging.getLogger().handlers.clear()
+    lines = said.getvalue().splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+
+    assert [each["check"] for each in events if each["event"] == "start_warned"] == [
+        "consent_keys",
+        "consent_unreadable",
+    ]
+    assert len([line for line in lines if line.startswith("warning: ")]) == 2
+    assert not leaked(_canaries(), said.getvalue().encode())
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_doctor_says_nothing_of_a_key_or_a_value(
+    directory: Path, records: list[_Message], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """It names places, and commands that have places."""
+    _telling(records)
+    monkeypatch.setattr(doctor, "Admin", _Admin)
+    monkeypatch.setattr(doctor, "open_registry", lambda _config: None)
+    monkeypatch.setattr(preflight, "checks", lambda *_: [Check("kafka", ok=True, message="answers")])
+    command = ["doctor", "--format", form, "--config", str(directory / demodata.CONFIG)]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "400"})
+
+    assert result.exit_code == 3, result.output
+    assert "consent acknowledge 3 600" in result.output
+    assert f"{_WRONG}@601" in result.output
+    assert not leaked(_canaries(), result.output.encode())
+
+
+def test_an_erasure_of_another_keyset_is_shown_and_can_be_acknowledged(
+    directory: Path, config: Config, records: list[_Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here nobody can know whom it denies; with the keyset that made it, it is a record like any other."""
+    keys = directory / "keys"
+    init_keyset(keys / "keyset.json", open_kek(config.keys.kek), ["crm"], datetime.now(UTC))
+    ours = gateway_module.seal_if_open(config)
+    assert ours is not None
+    subject = parse_key(_ANN).subject
+    for seal, is_ours in ((Seal(bytes(32), bytes(32)), False), (ours, True)):
+        key = seal.hashed(subject).canonical.encode()
+        place = partition_of(key, _PARTITIONS)
+        records[:] = [_Message(place, 605, key, _DENY)]
+        assert _checks(config)["consent_unreadable"].ok is is_ours
+        found = _found(config, subject)
+        if is_ours:
+            assert ERASED_SOURCE in found.consent(subject).states
+        else:
+            assert found.blocks.offsets == {place: 605}
+        monkeypatch.setattr(acknowledgement, "Admin", _Admin)
+        monkeypatch.setattr(acknowledgement, "read_until", lambda *_: iter(records))
+        command = ["consent", "acknowledge", str(place), "605", "--yes", "--config", str(directory / demodata.CONFIG)]
+        assert CliRunner().invoke(app, command).exit_code == (2 if is_ours else 0)
+
+
+def _found(config: Config, subject: Subject) -> Found:
+    return ConsentTopic(config, gateway_module.seal_if_open(config)).read(lambda other: other == subject)
+
+
+def test_an_import_about_an_erased_person_is_refused_as_a_whole(
+    directory: Path, config: Config, records: list[_Message]
+) -> None:
+    """The lines are named by number; the allow would not count, and nobody is to believe that it does."""
+    init_keyset(directory / "keys" / "keyset.json", open_kek(config.keys.kek), ["crm"], datetime.now(UTC))
+    seal = gateway_module.seal_if_open(config)
+    assert seal is not None
+    key = seal.hashed(parse_key(_ANN).subject).canonical.encode()
+    records.append(
+        _Message(
+            partition_of(key, _PARTITIONS),
+            5,
+            key,
+            _DENY,
+        )
+    )
+    line = '{"subject":"customer:000000000%d","version":1,"decided_at":"2023-11-01T00:00:00Z","decisions":{}}\n'
+    command = ["consent", "import", "-", "--config", str(directory / demodata.CONFIG)]
+    refused = CliRunner().invoke(app, command, input=line % 2 + line % 1)
+    set_ = ["consent", "set", _ANN.decode(), "email_marketing=allow", "--config", str(directory / demodata.CONFIG)]
+    not_set = CliRunner().invoke(app, set_)
+    shown = _answer(directory)
+
+    assert (refused.exit_code, not_set.exit_code, _email(shown)) == (3, 3, "deny")
+    assert "line 2: this person was erased" in refused.stderr
+    assert "0000000001" not in refused.stderr + not_set.stderr

@@ -262,6 +262,14 @@ def test_what_a_caller_made_up_is_not_recorded() -> None:
         assert "canary" not in str(scene.bodies[-1])
 
 
+def test_who_has_no_grant_does_not_learn_which_words_are_taken() -> None:
+    """A reason or ticket that is wrong is told only to those whose request would be looked at."""
+    scene = Scene()
+    for identity, cause in ((Identity("user", "eve"), Cause.PRINCIPAL), (LEA, Cause.NOT_GRANTED)):
+        assert scene.ask(identity, reason="canary@example.com").cause is cause
+        assert "canary" not in str(scene.bodies[-1])
+
+
 @pytest.mark.parametrize(
     ("reason", "ticket", "fault"),
     [

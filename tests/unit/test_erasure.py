@@ -26,7 +26,7 @@ from tokenweir.adapters.topicwriter import Acknowledged
 from tokenweir.app import erasureworld
 from tokenweir.app.erasure import Erasure, Progress, Step, state_of
 from tokenweir.app.erasurecertificate import certificate_path, payload
-from tokenweir.app.erasuresignal import addressees
+from tokenweir.app.erasuresignal import addressees, topics_of
 from tokenweir.app.erasureworld import ConsentReading, KeyPlace
 from tokenweir.cli import app
 from tokenweir.core.consent import (
@@ -481,11 +481,17 @@ def test_a_signal_has_the_tokens_that_the_engine_publishes_and_nothing_that_join
             "output": f"customer.interactions.{audience}",
             "erased_on": "2026-11-22",
             "tokens": [{"entry": "customer", "epoch": 1, "token": token}],
-            "none_at_or_past": {"0": 41},
+            "none_at_or_past": {f"customer.interactions.{audience}": {"0": 41}},
         }
         assert not _canary().is_in(value)
         assert _HASHED.digest.hex().encode() not in value
     assert documents["crm"]["tokens"] != documents["ads"]["tokens"]
+
+
+def test_the_topics_of_later_key_epochs_belong_to_their_output() -> None:
+    """And no other does, that of the signals least of all."""
+    topics = ["a.e2", "a", "a.e10", "a.erasures", "a.e2.mapping", "ab", "a.ex", "b.a"]
+    assert topics_of("a", topics) == ["a", "a.e10", "a.e2"]
 
 
 def test_an_output_without_the_id_has_nobody_to_tell() -> None:

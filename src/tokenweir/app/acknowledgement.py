@@ -10,8 +10,9 @@ from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consentstore import acknowledge, store_directories
 from tokenweir.adapters.topicreader import read_until
 from tokenweir.config import Config
-from tokenweir.core.consent import ConsentKeyError, parse_key
+from tokenweir.core.consent import ConsentKeyError, read_key
 from tokenweir.errors import RefusedError, UsageError
+from tokenweir.runtime.gateway import seal_if_open
 
 _CLIENT_ID: Final = "tokenweir-consent-tool"
 _SHOW_EVERY: Final = 10_000
@@ -55,12 +56,15 @@ def examine(
     low, high = (ask(topic, [partition])[partition] for ask in (admin.low_watermarks, admin.high_watermarks))
     if offset >= high:
         raise UsageError(f"nothing is at offset {offset} of partition {partition}: it ends at {high}")
+    seal = seal_if_open(config)
     unreadable = []
     for number, message in enumerate(read_until(properties, topic, {partition: (low, high)}), 1):
         if number % _SHOW_EVERY == 0:
             on_progress(number)
         key, at = message.key(), message.offset() or 0
-        if message.value() is not None and not _is_readable(key.encode() if isinstance(key, str) else key):
+        if message.value() is not None and not _is_readable(
+            key.encode() if isinstance(key, str) else key, "" if seal is None else seal.key_id
+        ):
             unreadable.append(at)
         elif at == offset:
             other = f"the last before it that does is at {unreadable[-1]}" if unreadable else "none before it does"
@@ -87,9 +91,9 @@ def accept(config: Config, found: Acknowledgement) -> None:
         raise RefusedError(f"{directory}: the acknowledgement cannot be written ({error.strerror})") from None
 
 
-def _is_readable(key: bytes | None) -> bool:
+def _is_readable(key: bytes | None, key_id: str) -> bool:
     try:
-        parse_key(key)
+        read_key(key, key_id)
     except ConsentKeyError:
         return False
     return True

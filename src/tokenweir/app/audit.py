@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tokenweir.adapters.auditfiles import (
+    AuditError,
     audit_fault,
     make_signing_key,
     public_key_path,
@@ -31,6 +33,8 @@ from tokenweir.errors import FileFormatError, RefusedError, UsageError
 from tokenweir.runtime.clock import SystemClock
 
 CHECKPOINT: Final = "checkpoint.json"
+LOCK_SECONDS: Final = 30
+"""How long a check waits for a writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ def verify_audit(paths: AuditPaths, anchors: Sequence[Path], public_key: Path | 
     Raises:
         FileFormatError: a file that is named cannot be read.
         UsageError: two checkpoints have one name.
+        AuditError: a writer does not let go of the log.
     """
     key = read_public_key(public_key or paths.public_key)
     beside = paths.checkpoint.name
@@ -135,7 +140,15 @@ def _shared(directory: Path) -> Iterator[None]:
     """Keep writers out while the log is read, so that no line is half there."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise AuditError("slow", "a writer holds it") from None
+                time.sleep(0.01)
         yield
     finally:
         os.close(descriptor)

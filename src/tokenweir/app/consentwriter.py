@@ -25,9 +25,7 @@ from tokenweir.core.consent import (
     Hasher,
     SourceState,
     SubjectConsent,
-    Verdict,
     Word,
-    answer,
     format_key,
     hashed_subject,
     misplaced_partitions,
@@ -94,37 +92,6 @@ def withdrawn(state: SourceState | None, names: Sequence[str], now_ms: int) -> S
     """
     said_ms = [] if state is None else [decision.decided_at_ms for decision in state.decisions.values()]
     return Change(dict.fromkeys(names or [EVERY_PURPOSE], "deny")).apply(state, max([now_ms, *said_ms]))
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What the decisions of a subject say about one purpose, and since when and until when."""
-
-    purpose: str
-    verdict: Verdict
-    since_ms: int | None
-    expires_at_ms: int | None
-
-
-def answers(consent: SubjectConsent, policy: Policy, now_ms: int) -> list[Answered]:
-    """Return the answer for every purpose of the policy, before legal bases and event times are looked at."""
-    found = []
-    for purpose in policy.purposes:
-        verdict, since_ms = answer(consent, purpose, now_ms)
-        expires_at_ms = None
-        decisions = [
-            decision
-            for state in consent.states.values()
-            for name in (purpose, EVERY_PURPOSE)
-            if (decision := state.decisions.get(name)) is not None and decision.decision == verdict.value
-        ]
-        if verdict is Verdict.DENY:
-            since_ms = max((decision.decided_at_ms for decision in decisions), default=None)
-        elif verdict is Verdict.ALLOW:
-            expiries = [decision.expires_at_ms for decision in decisions if decision.decided_at_ms == since_ms]
-            expires_at_ms = None if None in expiries else max(expiry for expiry in expiries if expiry is not None)
-        found.append(Answered(purpose, verdict, since_ms, expires_at_ms))
-    return found
 
 
 @dataclass(slots=True)

@@ -203,7 +203,7 @@ class Erasure:
         for each in self.addressees():
             if not each.tokens:
                 without.append(each.topic)
-            elif self._told(each, reading, ends.get(each.topic, {}), write=write):
+            elif self._told(each, reading, ends, write=write):
                 told.append(each.signal_topic)
             else:
                 untold.append(each.signal_topic)
@@ -214,7 +214,9 @@ class Erasure:
             return Step(Progress.PENDING, detail, evidence)
         return Step(Progress.DONE, f"the readers of {counted(len(told), 'output')} were told", evidence)
 
-    def _told(self, each: Addressee, reading: ConsentReading, ends: Mapping[str, int], *, write: bool) -> bool:
+    def _told(
+        self, each: Addressee, reading: ConsentReading, ends: Mapping[str, Mapping[str, int]], *, write: bool
+    ) -> bool:
         """Whether the readers of an output are told; they are told now if they are not, and it can be done."""
         if self.world.settings(each.signal_topic) is None:
             return False
@@ -223,8 +225,7 @@ class Erasure:
             return True
         if write:
             day_ms = self._day_ms(reading.erased_at_ms)
-            value = signal(each, day_ms, {int(partition): end for partition, end in ends.items()})
-            self.world.signal(each.signal_topic, key, value, day_ms)
+            self.world.signal(each.signal_topic, key, signal(each, day_ms, ends), day_ms)
         return write
 
     def _compacted(self, forgotten: Step) -> Step:

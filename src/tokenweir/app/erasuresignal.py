@@ -8,7 +8,8 @@ tokens of two key domains by it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -109,19 +110,25 @@ def _tokens(policy: Policy, keyset: Keyset, domain: str, entries: Mapping[str, N
             yield Token(entry, epoch, token)
 
 
-def signal(addressee: Addressee, day_ms: int, ends: Mapping[int, int]) -> bytes:
+def topics_of(output_topic: str, topics: Iterable[str]) -> list[str]:
+    """Return those of some topics that carry an output: its own, and those of its later key epochs."""
+    carries = re.compile(rf"{re.escape(output_topic)}(?:\.e[0-9]+)?")
+    return sorted(topic for topic in topics if carries.fullmatch(topic))
+
+
+def signal(addressee: Addressee, day_ms: int, ends: Mapping[str, Mapping[str, int]]) -> bytes:
     """Return the value of the record that tells an output's readers to delete what they have of the person.
 
     Args:
         addressee: The output.
         day_ms: The day of the erasure; a time of the day would join the tokens of two outputs.
-        ends: By partition of the output, the offset at or past which nothing of the person follows.
+        ends: By topic and partition of the output, the offset at or past which nothing of the person follows.
     """
     document = {
         "version": 1,
         "output": addressee.topic,
         "erased_on": format_date_time(day_ms)[:10],
         "tokens": [token._asdict() for token in addressee.tokens],
-        "none_at_or_past": {str(partition): end for partition, end in sorted(ends.items())},
+        "none_at_or_past": {topic: dict(sorted(ends[topic].items())) for topic in topics_of(addressee.topic, ends)},
     }
     return json.dumps(document, separators=(",", ":")).encode()

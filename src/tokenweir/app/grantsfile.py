@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from tokenweir.core.detokenize.grants import LoadedGrants, load_grants
 from tokenweir.core.policy.loader import LoadedPolicy
+from tokenweir.errors import FileFormatError
 from tokenweir.runtime.sources import read_text
 
 
@@ -25,10 +27,12 @@ class GrantsFile:
         """Return the grants in force.
 
         Raises:
-            FileFormatError: the file cannot be read.
+            FileFormatError: the file cannot be read, or can be written by everybody.
             FindingsError: the file is not sound; every reason is in it.
         """
         text = read_text(self._path)
+        if self._path.stat().st_mode & stat.S_IWOTH:
+            raise FileFormatError(f"{self._path} can be written by everybody; run: chmod o-w {self._path}")
         loaded = self._loaded
         if loaded is None or text != self._text:
             # Of two threads the later one wins, and both have loaded what they read.

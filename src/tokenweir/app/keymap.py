@@ -17,8 +17,6 @@ from typing import Final
 from confluent_kafka import Message
 
 from tokenweir.adapters.admin import Admin
-from tokenweir.adapters.kek import open_kek
-from tokenweir.adapters.keysource import load_keyset
 from tokenweir.adapters.registry import NO_ID, Registry
 from tokenweir.adapters.topicreader import read_until
 from tokenweir.adapters.topicwriter import TopicWriter
@@ -30,7 +28,7 @@ from tokenweir.core.epochs import mapping_topic
 from tokenweir.core.keys import Keyset
 from tokenweir.core.tokenpairs import RecordTokens, Successors
 from tokenweir.errors import DecodeError, InvalidValueError, RefusedError, RegistryError
-from tokenweir.runtime.gateway import keyset_path
+from tokenweir.runtime.gateway import keyset_of
 from tokenweir.runtime.keyrows import outputs_of, read_rows
 from tokenweir.runtime.sources import plan_known
 
@@ -91,7 +89,7 @@ class KeyMap:
         self._directory = workspace.policy_directory
         self._registry = registry
         self._admin = Admin(config.kafka.client_properties(), _CLIENT_ID)
-        self._keyset: Keyset = load_keyset(keyset_path(config), open_kek(config.keys.kek))
+        self._keyset: Keyset = keyset_of(config)
         self.routes = list(self._routes(domain))
         if not self.routes:
             raise RefusedError(

@@ -6,8 +6,8 @@ import base64
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 import fastavro
@@ -15,8 +15,6 @@ from confluent_kafka import Message
 
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.kafka_errors import KafkaFault
-from tokenweir.adapters.kek import open_kek
-from tokenweir.adapters.keysource import load_keyset
 from tokenweir.adapters.registry import NO_ID, RegisteredSchema, Registry
 from tokenweir.adapters.topicreader import read_until
 from tokenweir.app.consentwriter import ConsentTopic
@@ -32,7 +30,7 @@ from tokenweir.core.planning import SourceSchema, plan_schema
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import DecodeError, RefusedError, RegistryError, SchemaError
 from tokenweir.runtime.blocks import Blocks
-from tokenweir.runtime.gateway import keyset_path, seal_of
+from tokenweir.runtime.gateway import keyset_of, keyset_path, seal_of
 from tokenweir.runtime.plans import source_schema
 from tokenweir.runtime.sources import key_domains, stream_context
 
@@ -42,7 +40,7 @@ UNSHOWABLE: Final = "(cannot be decoded)"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What became of one record in one output; ``fields`` are the values that would leave."""
+    """What became of one record in one output: the values that would leave, or why none would."""
 
     audience: str
     topic: str
@@ -51,6 +49,7 @@ class Shown:
     fields: object = None
     reason: str = ""
     field_path: str = ""
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class Preview:
         self._keyset = (
             Keyset.ephemeral(key_domains(self.workspace.policy), os.urandom)
             if self.ephemeral
-            else load_keyset(path, open_kek(self.config.keys.kek))
+            else keyset_of(self.config)
         )
 
     def require_schema_ids(self, streams: Iterable[str]) -> None:
@@ -152,8 +151,15 @@ class Preview:
         engine.process(batch, ask, now_ms)
         consent = self._consent(subjects)
         outcomes = iter(engine.process(batch, consent, now_ms))
+
+        def because(item: _Item, index: int) -> str:
+            if item.bound is None:
+                return ""
+            return engine.why_withheld(item.bound, item.bound.outputs[index], item.record, consent, now_ms)
+
         return [
-            self._previewed(stream, item, next(outcomes) if item.bound is not None else None, raw=raw) for item in items
+            self._previewed(stream, item, next(outcomes) if item.bound is not None else None, because, raw=raw)
+            for item in items
         ]
 
     def _consent(self, subjects: set[Subject]) -> _Lookup:
@@ -172,7 +178,15 @@ class Preview:
         known = {subject: found.consent(subject) for subject in subjects}
         return _Lookup(known, everybody=DENIED if found.blocks.offsets else None)
 
-    def _previewed(self, stream: str, item: _Item, outcomes: list[Outcome] | None, *, raw: bool) -> Previewed:
+    def _previewed(
+        self,
+        stream: str,
+        item: _Item,
+        outcomes: list[Outcome] | None,
+        because: Callable[[_Item, int], str],
+        *,
+        raw: bool,
+    ) -> Previewed:
         message = item.message
         outputs = []
         context = stream_context(self.workspace.policy, stream, None if self.ephemeral else self._keyset)
@@ -182,7 +196,9 @@ class Preview:
                 reason = "" if item.reason is None else item.reason.value
                 outputs.append(Shown(output.audience, topic, Fate.REJECTED, reason=reason))
             else:
-                outputs.append(_shown(item.bound, item.bound.outputs[index], topic, outcomes[index]))
+                shown = _shown(item.bound, item.bound.outputs[index], topic, outcomes[index])
+                withheld = shown.fate is Fate.WITHHELD
+                outputs.append(replace(shown, because=because(item, index)) if withheld else shown)
         return Previewed(
             stream,
             message.topic() or "",

@@ -29,6 +29,7 @@ _MODULES: Final = (
     "offsets",
     "replay",
     "detokenize",
+    "serve",
     "grants",
     "audit",
     "report",

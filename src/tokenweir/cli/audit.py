@@ -110,17 +110,17 @@ def find(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Show who asked for these tokens, in any epoch: answers, refusals, and requests for approval."""
-    from tokenweir.adapters.keysource import describe_keyset, load_keyset  # noqa: PLC0415 - slow to import.
+    from tokenweir.adapters.keysource import describe_keyset  # noqa: PLC0415 - slow to import.
     from tokenweir.app.audit import audit_paths, find_tokens  # noqa: PLC0415 - as above.
     from tokenweir.app.detokenize import Place  # noqa: PLC0415 - as above.
-    from tokenweir.runtime.gateway import keyset_path  # noqa: PLC0415 - as above.
+    from tokenweir.runtime.gateway import keyset_of, keyset_path  # noqa: PLC0415 - as above.
 
     opened = _config(config)
     path = keyset_path(opened)
     epochs = sorted({row.epoch for row in describe_keyset(path) if row.domain == domain})
     if not epochs:
         raise UsageError(f"the keyset has no key domain '{domain}'")
-    key = load_keyset(path, opened.keys.kek.file).audit_mark_key()
+    key = keyset_of(opened).audit_mark_key()
     found = find_tokens(audit_paths(opened), key, Place(entry, domain), epochs, tokens)
     if format_ is Format.JSON:
         out_json({"format_version": 1, "found": [asdict(each) for each in found]})

@@ -29,7 +29,7 @@ from tokenweir.cli.subjects import (
 from tokenweir.errors import InvalidValueError, UsageError
 
 if TYPE_CHECKING:
-    from tokenweir.app.consentwriter import Answered
+    from tokenweir.app.consentanswers import Answered
     from tokenweir.core.consent import ConsentKey, SubjectConsent
     from tokenweir.core.policy.models import Policy
 
@@ -144,7 +144,8 @@ def get(
     the answers are what it alone would give. Legal bases and the time of an event are not part of an answer.
     """
     from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import; --help does not need it.
-    from tokenweir.app.consentwriter import ConsentTopic, answers  # noqa: PLC0415 - slow to import.
+    from tokenweir.app.consentanswers import answers  # noqa: PLC0415 - slow to import.
+    from tokenweir.app.consentwriter import ConsentTopic  # noqa: PLC0415 - as above.
     from tokenweir.core.consent import (  # noqa: PLC0415 - as above.
         DENIED,
         UNKNOWN,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 import typer
 
 from tokenweir.errors import Finding, FindingsError, PreflightError, TokenweirError
+from tokenweir.words import copyable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -61,7 +62,7 @@ def _spelled_out(text: str, kept: str, spell: Callable[[str], str]) -> str:
 
 def talk(text: str = "", *, style: str = "") -> None:
     """Say something to the person at the keyboard: on standard error, in colour only on a terminal."""
-    text = harmless(text, "\n\t")
+    text = harmless(copyable(text), "\n\t")
     if not style or not sys.stderr.isatty():
         print(text, file=sys.stderr)
     else:
@@ -127,7 +128,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, styles: Sequ
     On a terminal in which names would be broken each row is a block of lines. ``styles`` are rich styles of the
     columns, for a terminal.
     """
-    rows = [[harmless(cell) for cell in row] for row in rows]
+    rows = [[harmless(copyable(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         lines = aligned([columns, *rows])
     elif widths := fitting_widths(columns, rows, console(sys.stdout).width):

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def detokenize(
     tokens: Annotated[
-        list[str] | None, typer.Argument(metavar="[TOKEN]...", help="Tokens; - or none reads lines of standard input.")
+        list[str] | None, typer.Argument(metavar="TOKEN", help="Tokens; - or none reads lines of standard input.")
     ] = None,
     *,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the audit log for ever.")],
@@ -112,17 +112,18 @@ def open_granted(config: Path | None) -> Workspace:
 def open_service(workspace: Workspace) -> Detokenizer:
     """Return the service, with keys open."""
     from tokenweir.adapters.auditthread import AuditThread  # noqa: PLC0415 - slow to import.
-    from tokenweir.adapters.keysource import load_keyset  # noqa: PLC0415 - as above.
     from tokenweir.app.audit import open_audit  # noqa: PLC0415 - as above.
     from tokenweir.app.detokenize import Detokenizer  # noqa: PLC0415 - as above.
     from tokenweir.app.grantsfile import GrantsFile  # noqa: PLC0415 - as above.
-    from tokenweir.runtime.gateway import keyset_path  # noqa: PLC0415 - as above.
+    from tokenweir.runtime.gateway import keyset_of  # noqa: PLC0415 - as above.
 
     config = workspace.config
     if config is None or config.detokenize.grants is None:
         raise UsageError("the configuration names no grants file (detokenize.grants)")
-    keyset = load_keyset(keyset_path(config), config.keys.kek.file)
-    audit = AuditThread(open_audit(config), config.detokenize.audit.timeout_seconds)
+    keyset = keyset_of(config)
+    audit_log = open_audit(config)
+    audit_log.checkpoint()  # The first look reads a month of records, for which the limit of a request is too short.
+    audit = AuditThread(audit_log, config.detokenize.audit.timeout_seconds)
     grants = GrantsFile(config.detokenize.grants, workspace.policy)
     return Detokenizer(workspace.policy, grants, keyset, audit, most_tokens=config.detokenize.tokens)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -155,24 +156,30 @@ def _end(report: Report | None) -> None:
 
 
 class Teller:
-    """Says on standard error what holds a withdrawal up, whenever that changes, at most once a second."""
+    """Says on standard error why a withdrawal is held up, whenever that changes, at most once a second.
+
+    The places are in the report at the end; twice the same list would hide what has changed.
+    """
 
     def __init__(self) -> None:
-        self._told: frozenset[object] = frozenset()
+        self._told: Counter[str] = Counter()
+        self._alarms: set[object] = set()
         self._told_at = time.monotonic()
 
     def __call__(self, report: Report) -> None:
         """Look at one more answer."""
         now = time.monotonic()
-        present = frozenset((holdup.place, holdup.alarm) for holdup in report.holdups)
-        if present == self._told or now - self._told_at < _TELL_EVERY_SECONDS:
+        present = Counter(holdup.cause.value for holdup in report.holdups)
+        alarms = {holdup.place: holdup for holdup in report.holdups if holdup.alarm}
+        new = [alarms[place] for place in alarms.keys() - self._alarms]
+        if (present == self._told and not new) or now - self._told_at < _TELL_EVERY_SECONDS:
             return
         self._told, self._told_at = present, now
-        talk(f"waiting for {len(report.holdups)}:")
-        for holdup in report.holdups:
-            talk(f"  {holdup}", style="yellow" if holdup.alarm else "")
-            if holdup.alarm:
-                talk(f"  alarm: {holdup.remedy}", style="yellow")
+        self._alarms |= alarms.keys()
+        causes = ", ".join(f"{number} {cause}" for cause, number in sorted(present.items()))
+        talk(f"waiting for {len(report.holdups)}: {causes}" if causes else "waiting for the outputs")
+        for holdup in new:
+            talk(f"  alarm: {holdup}: {holdup.remedy}", style="yellow")
 
 
 # As text.

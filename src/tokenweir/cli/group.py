@@ -28,6 +28,15 @@ _WRITE_FAULTS: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EBADF}
 )
 
+#: What the parser's library says, and what is said here.
+_PARSER_WORDS: Final[dict[str, str]] = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it must be a number",
+    "Input should be greater than or equal to": "it must be at least",
+    "Input should be less than or equal to": "it must be at most",
+}
+
 #: The sections of ``tokenweir --help``; a verb that stands in none is shown last.
 SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "Start here": ("demo", "init", "sanitize"),
@@ -84,6 +93,8 @@ class VerbGroup(SectionGroup):
             raise typer.Exit(1) from None
         except Exception as error:
             if isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "exit_code"):
+                if hasattr(error, "message"):
+                    error.message = _in_our_words(str(error.message))
                 raise  # The parser's own: it knows how to show them.
             raise self._fault(error) from None
 
@@ -101,6 +112,13 @@ class VerbGroup(SectionGroup):
         """Say that nobody expected an exception, and return how to leave."""
         talk(f"error: {describe_fault(error)}", style="red")
         return typer.Exit(1)
+
+
+def _in_our_words(message: str) -> str:
+    """Return what the parser says of a value without the words of the library behind it."""
+    for theirs, ours in _PARSER_WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
 
 
 def _to(error: OSError) -> str:

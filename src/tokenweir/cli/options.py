@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from tokenweir.words import remember_config
+
 #: The configuration that a verb takes when none is named.
 DEFAULT_CONFIG: Final = Path("tokenweir.yaml")
 
@@ -38,11 +40,20 @@ class FindingsFormat(StrEnum):
     SARIF = "sarif"
 
 
+def _remember_config(context: typer.Context, config: Path | None) -> Path | None:
+    """Note the file where it was named on this command line; what stands in the environment is there next time too."""
+    source = context.get_parameter_source("config")
+    given = config is not None and source is not None and source.name == "COMMANDLINE"
+    remember_config(str(config) if given else "")
+    return config
+
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
         "-c",
+        callback=_remember_config,
         metavar="FILE",
         envvar="TOKENWEIR_CONFIG",
         help="The configuration. Default: tokenweir.yaml, where that file exists.",

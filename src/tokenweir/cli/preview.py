@@ -33,7 +33,9 @@ def preview(
     *,
     config: ConfigOption = None,
     stream: Annotated[str | None, typer.Option("--stream", "-s", metavar="NAME", help="Only this stream.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many records of each stream.")] = 5,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, max=1000, help="How many records of each stream.")
+    ] = 5,
     show_raw: Annotated[
         bool, typer.Option("--show-raw", help="Also show the records as they came in: personal data on your screen.")
     ] = False,
@@ -100,7 +102,7 @@ def _details(output: Shown) -> str:
         place = f" at {output.field_path}" if output.field_path else ""
         return f"  {output.reason}{place}"
     if output.fate.value != "sanitized":
-        return ""
+        return f"  {output.because}" if output.because else ""
     key = "" if output.key is None else f"  key {output.key}"
     return f"{key}  {json.dumps(output.fields, ensure_ascii=False)}"
 
@@ -122,6 +124,7 @@ def _plain(record: Previewed, *, raw: bool) -> dict[str, object]:
                 "fields": output.fields,
                 "reason": output.reason or None,
                 "field_path": output.field_path or None,
+                "withheld_because": output.because or None,
             }
             for output in record.outputs
         ],

@@ -8,8 +8,9 @@ import signal
 import typer
 
 from tokenweir.cli import verbs
-from tokenweir.cli.console import talk
+from tokenweir.cli.console import fail, talk
 from tokenweir.cli.options import ConfigOption, config_path
+from tokenweir.errors import TokenweirError
 
 
 def register(app: typer.Typer) -> None:
@@ -31,13 +32,21 @@ def run(config: ConfigOption = None) -> None:
     from tokenweir.app.cluster import open_cluster  # noqa: PLC0415 - slow to import; --help does not need it.
     from tokenweir.runtime.gateway import Gateway  # noqa: PLC0415 - as above.
     from tokenweir.runtime.supervisor import Supervisor  # noqa: PLC0415 - as above.
-    from tokenweir.telemetry.logs import configure_logging  # noqa: PLC0415 - as above.
+    from tokenweir.telemetry.logs import configure_logging, log_refusal  # noqa: PLC0415 - as above.
 
     found, workspace = open_cluster(config_path(config), os.environ)
     for finding in workspace.findings:
         talk(str(finding), style="yellow")
-    supervisor = Supervisor(Gateway.open(found))
     configure_logging(found.logging.level, found.logging.format, process="supervisor")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: supervisor.stop())
-    raise typer.Exit(supervisor.run())
+    try:
+        supervisor = Supervisor(Gateway.open(found))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: supervisor.stop())
+        code = supervisor.run()
+    except TokenweirError as error:
+        try:
+            fail(error)
+        finally:
+            # Whoever collects the log reads no line but those of its format; a person has read the one before.
+            log_refusal(error)
+    raise typer.Exit(code)

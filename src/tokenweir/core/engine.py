@@ -28,6 +28,7 @@ from tokenweir.core.schema import ABSENT, DEFAULT_LIMITS, Limits
 from tokenweir.core.subjects import Subject, canonical_id
 from tokenweir.core.tokens.specs import TokenSpec
 from tokenweir.core.tokentable import TokenTable
+from tokenweir.core.withheld import why_withheld
 from tokenweir.errors import DecodeError, InvalidValueError
 
 __all__ = ["BoundOutput", "BoundPlan", "ReferenceEngine", "totals"]
@@ -178,6 +179,21 @@ class ReferenceEngine:
             # That consent cannot be asked is no fault of a record: the whole batch waits.
             raise (failed.__cause__ or failed) from None
         return outcomes
+
+    def why_withheld(
+        self, bound: BoundPlan, output: BoundOutput, record: Record, consent: ConsentLookup, now_ms: int
+    ) -> str:
+        """Return in words why :meth:`process` withholds a record from an output, for people who look."""
+        facts = self._facts(bound, record)
+        return why_withheld(
+            bound,
+            output,
+            [self._rules[name] for name in bound.plan.purposes],
+            [found.subject for found in facts.subjects],
+            consent,
+            event_time_ms=facts.event_time_ms,
+            now_ms=now_ms,
+        )
 
     def _decide_slice(
         self, batch: Sequence[tuple[BoundPlan, Record]], first: int, moment: _Moment, watch: Watch

@@ -14,11 +14,11 @@ from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.topicreader import read_until
 from tokenweir.config import Config
-from tokenweir.core.consent import ConsentKeyError, parse_key
+from tokenweir.core.consent import ConsentKeyError, read_key
 from tokenweir.core.subjects import partition_of
 from tokenweir.runtime.blocks import Blocks, blocks_of
 from tokenweir.runtime.checks import Check
-from tokenweir.runtime.gateway import keyset_path
+from tokenweir.runtime.gateway import keyset_path, seal_if_open
 from tokenweir.words import counted
 
 _SAMPLE_RECORDS: Final = 500
@@ -80,7 +80,8 @@ def consent_advice(config: Config, admin: Admin) -> Iterator[Advice]:
     topic = config.consent.topic
     try:
         described = admin.describe_topic(topic)
-        sample = _Sample(described.partitions)
+        seal = seal_if_open(config)
+        sample = _Sample(described.partitions, "" if seal is None else seal.key_id)
         numbers = range(described.partitions)
         low = admin.low_watermarks(topic, numbers)
         ends = admin.high_watermarks(topic, numbers, "read_committed")
@@ -109,6 +110,7 @@ class _Sample:
 
     Attributes:
         partitions: How many the topic has.
+        key_id: Of the key that hides erased people here; "" where it is not known.
         records: How many were looked at.
         misplaced: Keys that stand in a wrong partition, with the partition and the offset of the last record.
         misspelled: Keys that are not in canonical form, likewise.
@@ -117,6 +119,7 @@ class _Sample:
     """
 
     partitions: int
+    key_id: str = ""
     records: int = 0
     misplaced: dict[tuple[int, bytes], int] = field(default_factory=dict)
     misspelled: dict[tuple[int, bytes], int] = field(default_factory=dict)
@@ -129,7 +132,7 @@ class _Sample:
         raw_key = key.encode() if isinstance(key, str) else key or b""
         forgets = message.value() is None
         try:
-            canonical = parse_key(raw_key).canonical
+            canonical = read_key(raw_key, self.key_id).canonical
         except ConsentKeyError:
             if not forgets:
                 self.unreadable[partition] = offset

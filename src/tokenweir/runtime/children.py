@@ -70,6 +70,7 @@ from tokenweir.telemetry import metrics
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import configure_logging, crash_guard, log
 from tokenweir.telemetry.slots import SlotWriter, slot_path
+from tokenweir.words import copyable, remember_config
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -97,6 +98,8 @@ class ChildSpec:
     slot: int = 0
     parent: int = 0
     replay: ReplayOrder | None = None
+    config_named: str = ""
+    """The configuration as the command line names it, for the commands that are proposed."""
 
     @property
     def name(self) -> str:
@@ -112,6 +115,7 @@ class ChildSpec:
 def main() -> int:
     """Run the child that standard input describes."""
     spec: ChildSpec = pickle.load(sys.stdin.buffer)  # noqa: S301 - it comes through a pipe from our own parent
+    remember_config(spec.config_named)
     logging = spec.gateway.config.logging
     configure_logging(logging.level, logging.format, process=spec.name)
     harden(spec.parent)
@@ -132,7 +136,7 @@ def main() -> int:
         except RefusedError as error:
             problems = error.problems if isinstance(error, PreflightError) else [str(error)]
             for problem in problems:
-                print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - for the person who starts it
+                print(f"error: {copyable(problem)}", file=sys.stderr)  # noqa: T201 - for the person who starts it
             # What ran and has to open its keys anew waits for their provider, which has not said no.
             waits = isinstance(error, KekUnreachableError) and spec.kind in _WAIT_FOR_KEYS
             return ExitCode.UNSERVED if waits else ExitCode.REFUSED
@@ -164,7 +168,7 @@ def _preflight(spec: ChildSpec, _stop: threading.Event) -> None:
     if registry.answered_from_files:
         print(f"warning: {preflight.REGISTRY_SILENT}", file=sys.stderr)  # noqa: T201 - as above
     for found in warnings(gateway.config, admin):
-        print(f"warning: {found.check}", file=sys.stderr)  # noqa: T201 - as above
+        print(f"warning: {copyable(str(found.check))}", file=sys.stderr)  # noqa: T201 - as above
         log(Event.START_WARNED, check=found.name)
     loaded = gateway.policy()
     for stream in loaded.policy.streams:

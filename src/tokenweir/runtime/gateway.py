@@ -11,7 +11,7 @@ from tokenweir.adapters.consentbinding import store_directory
 from tokenweir.adapters.consentfiles import Seal
 from tokenweir.adapters.engines import EngineName, engine_name
 from tokenweir.adapters.kek import open_kek
-from tokenweir.adapters.keysource import KeyRow, key_rows, open_keyset
+from tokenweir.adapters.keysource import KeyRow, key_rows, load_keyset, open_keyset
 from tokenweir.config import Config
 from tokenweir.core.keys import Keyset
 from tokenweir.core.policy.check import load_and_check
@@ -118,6 +118,15 @@ def keyset_path(config: Config) -> Path:
     return config.keys.directory / "keyset.json"
 
 
+def keyset_of(config: Config) -> Keyset:
+    """Open the keyset of a configuration, with the roots of all epochs that are not destroyed.
+
+    Raises:
+        KeysError: if it cannot be opened.
+    """
+    return load_keyset(keyset_path(config), open_kek(config.keys.kek))
+
+
 def seal_of(keyset: Keyset) -> Seal:
     """Return what hides the ids of people in the consent store, and on the topic once they are erased."""
     id_key, mac_key = keyset.consent_store_keys()
@@ -127,7 +136,7 @@ def seal_of(keyset: Keyset) -> Seal:
 def seal_if_open(config: Config) -> Seal | None:
     """Return the seal of the configuration's keyset, None where there are no keys on this machine."""
     try:
-        return seal_of(load_keyset(keyset_path(config), config.keys.kek.file))
+        return seal_of(keyset_of(config))
     except KeysError:
         return None
 

@@ -36,6 +36,7 @@ from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import log
 from tokenweir.telemetry.server import AdminServer, Probes
 from tokenweir.telemetry.slots import SlotWriter, clear_slots, drop_gauges, slot_path
+from tokenweir.words import named_config
 
 _POLL_SECONDS: Final = 0.2
 _GRACE_SECONDS: Final = 30.0
@@ -395,7 +396,7 @@ def spawn(spec: ChildSpec, stdout: int | None = None) -> subprocess.Popen[bytes]
     process = subprocess.Popen(command(spec), stdin=subprocess.PIPE, stdout=stdout)  # noqa: S603 - our own interpreter and module
     if process.stdin is not None:
         try:
-            process.stdin.write(pickle.dumps(replace(spec, parent=os.getpid())))
+            process.stdin.write(pickle.dumps(replace(spec, parent=os.getpid(), config_named=named_config())))
             process.stdin.close()
         except BrokenPipeError:
             pass  # It died at once; who watches it will see it.

@@ -17,6 +17,7 @@ class Event(StrEnum):
 
     GATEWAY_STARTED = "gateway_started"
     GATEWAY_STOPPING = "gateway_stopping"
+    GATEWAY_REFUSED = "gateway_refused"
     GATEWAY_STOPPED = "gateway_stopped"
     ADMIN_LISTENING = "admin_listening"
     PROCESS_STARTED = "process_started"
@@ -62,6 +63,11 @@ class Event(StrEnum):
     KEK_RECOVERED = "kek_recovered"
     KEK_LOST = "kek_lost"
     REPLAY_SOURCE_GONE = "replay_source_gone"
+    SERVE_STARTED = "serve_started"
+    SERVE_STOPPED = "serve_stopped"
+    SERVE_WITHOUT_FIELDS = "serve_without_fields"
+    AUDIT_FAILED = "audit_failed"
+    GRANTS_REFUSED = "grants_refused"
     START_WARNED = "start_warned"
     CHECK_FAILED = "check_failed"
     CHECK_RECOVERED = "check_recovered"
@@ -111,6 +117,9 @@ EVENTS: Final[dict[Event, EventType]] = {
         logging.INFO, "The gateway has started.", "version engine policy_digest revision workers"
     ),
     Event.GATEWAY_STOPPING: _declared(logging.INFO, "The gateway finishes its transactions and stops.", "signal"),
+    Event.GATEWAY_REFUSED: _declared(
+        logging.ERROR, "The gateway does not run; what is wrong stands in problem.", "exit_code"
+    ),
     Event.GATEWAY_STOPPED: _declared(logging.INFO, "The gateway has stopped.", "exit_code"),
     Event.ADMIN_LISTENING: _declared(logging.INFO, "The admin port is open.", "host port"),
     Event.PROCESS_STARTED: _declared(logging.INFO, "A process has started.", _PROCESS),
@@ -229,6 +238,19 @@ EVENTS: Final[dict[Event, EventType]] = {
     ),
     Event.REPLAY_SOURCE_GONE: _declared(
         logging.WARNING, "A dead letter is done with, because its source record is gone.", _RECORD
+    ),
+    Event.SERVE_STARTED: _declared(
+        logging.INFO, "The HTTP API that turns tokens back is open.", "host port version policy_digest revision"
+    ),
+    Event.SERVE_STOPPED: _declared(logging.INFO, "The HTTP API that turns tokens back is closed."),
+    Event.SERVE_WITHOUT_FIELDS: _declared(
+        logging.WARNING, "The schemas of a stream are not known, so its tokens are asked for by entry only.", "stream"
+    ),
+    Event.AUDIT_FAILED: _declared(
+        logging.ERROR, "A request was not answered, because its audit record was not durable.", "kind"
+    ),
+    Event.GRANTS_REFUSED: _declared(
+        logging.ERROR, "The grants file is not sound or cannot be read; nothing is granted. See tokenweir grants check."
     ),
     Event.START_WARNED: _declared(
         logging.WARNING,

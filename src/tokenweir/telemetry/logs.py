@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 
+from tokenweir.errors import TokenweirError
 from tokenweir.telemetry.events import EVENTS, FIELD_TYPES, Event
 
 #: The logger that the Kafka clients are given.
@@ -46,7 +47,20 @@ def log(event: Event, *, error: BaseException | None = None, **fields: Field | N
     """
     declared = EVENTS[event]
     if _LOGGER.isEnabledFor(declared.level):
-        _LOGGER.log(declared.level, event.value, extra={"tokenweir": _allowed(event, fields), "tokenweir_error": error})
+        _LOGGER.log(
+            declared.level,
+            event.value,
+            extra={"tokenweir": _allowed(event, fields), "tokenweir_error": error},
+        )
+
+
+def log_refusal(refusal: TokenweirError) -> None:
+    """Log that the gateway does not run, with the text of an error of our own: such texts hold no value or key."""
+    if _LOGGER.isEnabledFor(EVENTS[Event.GATEWAY_REFUSED].level):
+        said = "; ".join(line.strip() for line in str(refusal).splitlines() if line.strip())
+        problem = "".join(character if character.isprintable() else " " for character in said)
+        line = {"exit_code": refusal.exit_code, "problem": problem}
+        _LOGGER.error(Event.GATEWAY_REFUSED.value, extra={"tokenweir": line})
 
 
 def configure_logging(

@@ -35,6 +35,43 @@ class RegistryFault(StrEnum):
     CHANGED = "changed"
 
 
+class DetokenizeOutcome(StrEnum):
+    """What became of a request to detokenize: granted, a cause of a refusal, or not even that."""
+
+    GRANTED = "granted"
+    REASON = "reason"
+    TICKET = "ticket"
+    TOKENS = "tokens"
+    PRINCIPAL = "principal"
+    NOT_GRANTED = "not_granted"
+    IRREVERSIBLE = "irreversible"
+    KEY = "key"
+    STATEMENT = "statement"
+    APPROVAL = "approval"
+    BUDGET = "budget"
+    INVALID = "invalid"
+    UNAUTHENTICATED = "unauthenticated"
+    THROTTLED = "throttled"
+    FAILED = "failed"
+
+
+class TokenOutcome(StrEnum):
+    """What became of a token in a granted request; ``invalid`` if it cannot be one of the entry."""
+
+    ANSWERED = "answered"
+    INVALID = "invalid"
+
+
+class AuditFault(StrEnum):
+    """Why a record was not durable; see :class:`tokenweir.adapters.auditfiles.AuditError`."""
+
+    FULL = "full"
+    SLOW = "slow"
+    GONE = "gone"
+    BROKEN = "broken"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """The declaration of a metric.
@@ -81,6 +118,9 @@ KEK_UNCONFIRMED: Final = "tokenweir_kek_unconfirmed_seconds"
 REGISTRY_ERRORS: Final = "tokenweir_registry_errors_total"
 WORKER_RESTARTS: Final = "tokenweir_worker_restarts_total"
 QUARANTINED: Final = "tokenweir_quarantined_total"
+DETOKENIZE_REQUESTS: Final = "tokenweir_detokenize_requests_total"
+DETOKENIZE_TOKENS: Final = "tokenweir_detokenize_tokens_total"
+AUDIT_FAULTS: Final = "tokenweir_audit_faults_total"
 POLICY_INFO: Final = "tokenweir_policy_info"
 BUILD_INFO: Final = "tokenweir_build_info"
 
@@ -166,6 +206,27 @@ METRICS: Final[dict[str, Metric]] = {
         ),
         Metric(WORKER_RESTARTS, "counter", "Workers that were started again after they died.", ("stream",)),
         Metric(QUARANTINED, "counter", "Records that killed a worker repeatedly and became dead letters.", ("stream",)),
+        Metric(
+            DETOKENIZE_REQUESTS,
+            "counter",
+            "Requests to the HTTP API that turns tokens back, by what became of them.",
+            ("outcome",),
+            {"outcome": frozenset(DetokenizeOutcome)},
+        ),
+        Metric(
+            DETOKENIZE_TOKENS,
+            "counter",
+            "Tokens of granted requests.",
+            ("outcome",),
+            {"outcome": frozenset(TokenOutcome)},
+        ),
+        Metric(
+            AUDIT_FAULTS,
+            "counter",
+            "Requests without an answer, because their audit record was not durable.",
+            ("kind",),
+            {"kind": frozenset(AuditFault)},
+        ),
         Metric(POLICY_INFO, "info", "The policy that is in force.", ("digest", "revision")),
         Metric(BUILD_INFO, "info", "The version of tokenweir and the engine that it uses.", ("version", "engine")),
     )
@@ -253,6 +314,17 @@ def supervisor_series(
     return [
         *series_of(WORKER_RESTARTS, streams),
         *series_of(KEK_UNCONFIRMED),
+        *series_of(POLICY_INFO, [policy_digest], [str(policy_revision)]),
+        *series_of(BUILD_INFO, [version], [engine]),
+    ]
+
+
+def serve_series(*, policy_digest: str, policy_revision: int, version: str, engine: str) -> list[Series]:
+    """Return the series of the HTTP API that turns tokens back."""
+    return [
+        *series_of(DETOKENIZE_REQUESTS, DetokenizeOutcome),
+        *series_of(DETOKENIZE_TOKENS, TokenOutcome),
+        *series_of(AUDIT_FAULTS, AuditFault),
         *series_of(POLICY_INFO, [policy_digest], [str(policy_revision)]),
         *series_of(BUILD_INFO, [version], [engine]),
     ]

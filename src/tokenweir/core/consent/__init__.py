@@ -10,6 +10,7 @@ from tokenweir.core.consent.erased import (
     Hasher,
     hashed_subject,
     is_reserved,
+    read_key,
 )
 from tokenweir.core.consent.states import (
     DENIED,
@@ -66,6 +67,7 @@ __all__ = [
     "parse_key",
     "parse_value",
     "passing",
+    "read_key",
     "read_state",
     "read_value",
     "to_value",

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tokenweir.core.consent.erased import ERASED_SOURCE, HashedSubject, erasure_of, hashed_subject
+from tokenweir.core.consent.erased import ERASED_SOURCE, erasure_of, hashed_subject, read_key
 from tokenweir.core.consent.states import EVERY_PURPOSE, UNDECODABLE, SourceState, SubjectConsent
-from tokenweir.core.consent.topic import ConsentKeyError, parse_key, parse_value
+from tokenweir.core.consent.topic import ConsentKeyError, parse_value
 from tokenweir.core.subjects import Subject, partition_of
 
 
@@ -98,13 +98,13 @@ class Changes:
         """Read one more record."""
         self._records += 1
         try:
-            key = parse_key(record.key)
-            erased = self._ours(hashed_subject(key))
+            key = read_key(record.key, self._key_id)
         except ConsentKeyError:
             self._unreadable += 1
             if record.value is not None:
                 self.unreadable[record.partition] = record.offset
             return
+        erased = hashed_subject(key)
         source = key.source if erased is None else ERASED_SOURCE
         state = parse_value(record.value, record.timestamp_ms)
         raw_key = record.key or b""
@@ -123,16 +123,6 @@ class Changes:
             self.by_subject.setdefault(key.subject, {})[source] = state
         else:
             self.by_digest.setdefault(erased.digest, {})[source] = erasure_of(state)
-
-    def _ours(self, erased: HashedSubject | None) -> HashedSubject | None:
-        """Return an erasure that can be understood here.
-
-        Raises:
-            ConsentKeyError: It was made with another key.
-        """
-        if erased is not None and self._key_id not in {"", erased.key_id}:
-            raise ConsentKeyError("the erasure was made with another keyset")
-        return erased
 
 
 def misplaced_partitions(consent: SubjectConsent) -> list[int]:

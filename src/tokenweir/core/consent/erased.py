@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from tokenweir.core.consent.states import EVERY_PURPOSE, UNDECODABLE, SourceState
-from tokenweir.core.consent.topic import ConsentKey
+from tokenweir.core.consent.topic import ConsentKey, ConsentKeyError, parse_key
 from tokenweir.core.subjects import Subject
 
 #: Where an erasure stands among the sources of a subject in the store; no source has a colon in its name.
@@ -51,6 +51,20 @@ def hashed_subject(key: ConsentKey) -> HashedSubject | None:
     """Return what the key of an erasure says, None where the key is a person's."""
     found = None if key.source else _HASHED.match(key.subject.id)
     return None if found is None else HashedSubject(key.subject.type, found[1], bytes.fromhex(found[2]))
+
+
+def read_key(data: bytes | None, key_id: str) -> ConsentKey:
+    """Return whom a record speaks of, as a gateway sees it whose key has this id.
+
+    Raises:
+        ConsentKeyError: No subject can be told from it, or it is an erasure that was made with another keyset. With ""
+            for the id of the key every erasure is believed.
+    """
+    key = parse_key(data)
+    hashed = hashed_subject(key)
+    if hashed is not None and key_id not in {"", hashed.key_id}:
+        raise ConsentKeyError("the erasure was made with another keyset")
+    return key
 
 
 def erasure_of(state: SourceState | None) -> SourceState | None:

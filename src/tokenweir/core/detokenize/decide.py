@@ -148,18 +148,19 @@ def decide(asked: Asked, grants: LoadedGrants, ledger: Ledger, now_ms: int, most
         most_tokens: Tokens that one request may have.
     """
     fault = words_fault(asked.reason, asked.ticket, grants)
-    if fault is not None:
-        return _refused(asked, grants, None, fault, sound_words=False)
-    if not 0 < len(asked.marks) <= most_tokens:
-        return _refused(asked, grants, None, Cause.TOKENS)
     principal = grants.principal_of(asked.identity.kind, asked.identity.name)
     if principal is None:
-        return _refused(asked, grants, None, Cause.PRINCIPAL)
+        return _refused(asked, grants, None, Cause.PRINCIPAL, words=fault is None)
     grant = grants.grant_for(principal, asked.entry, asked.domain, now_ms // DAY_MS)
     if grant is None:
-        return _refused(asked, grants, principal, Cause.IRREVERSIBLE if asked.irreversible else Cause.NOT_GRANTED)
+        cause = Cause.IRREVERSIBLE if asked.irreversible else Cause.NOT_GRANTED
+        return _refused(asked, grants, principal, cause, words=fault is None)
     if not asked.key_usable:
-        return _refused(asked, grants, principal, Cause.KEY)
+        return _refused(asked, grants, principal, Cause.KEY, words=fault is None)
+    if fault is not None:
+        return _refused(asked, grants, principal, fault, words=False)
+    if not 0 < len(asked.marks) <= most_tokens:
+        return _refused(asked, grants, principal, Cause.TOKENS)
     return _decide_granted(asked, grants, _Holder(principal, grant, ledger, now_ms))
 
 
@@ -299,15 +300,15 @@ def _refused(  # noqa: PLR0913 - what a refusal is made of.
     principal: str | None,
     cause: Cause,
     *,
-    sound_words: bool = True,
+    words: bool = True,
     case: str = "",
     statement: str = "",
 ) -> Decision:
-    """Refuse. What the caller made up freely and no rule has checked is not recorded."""
+    """Refuse. What the caller made up freely and no rule has taken is not recorded, ``words`` (reason, ticket) too."""
     facts = _facts(asked, grants, principal, grants.entries.get(asked.entry, ()))
     if asked.entry not in grants.entries or asked.domain not in grants.domains:
         facts |= {"entry": None, "domain": None, "epoch": 0}
-    if not sound_words:
+    if not words:
         facts |= {"reason": None, "ticket": None}
     facts["tokens"] = facts["tokens"][:MOST_TOKENS]
     return Decision({"kind": Kind.REFUSE, **facts, "cause": cause, "case": case or None}, cause, case, statement)

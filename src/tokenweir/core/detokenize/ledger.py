@@ -72,12 +72,20 @@ class Ledger:
                 self.cases.pop(body["case"], None)
             case Kind.ANSWER:
                 self.cases.pop(body["case"] or "", None)
-                use = Use(record.time_ms, frozenset(body["tokens"]))
-                for name in body["classes"]:
-                    self.uses[body["principal"], name].append(use)
+                self._use(record)
             case _:
                 pass
-        self._forget()
+        for name in [name for name, case in self.cases.items() if case.expires_ms <= self.time_ms]:
+            del self.cases[name]
+
+    def _use(self, record: Record) -> None:
+        """Count an answer, and let go of what no budget looks at any more."""
+        use = Use(record.time_ms, frozenset(record.body["tokens"]))
+        for name in record.body["classes"]:
+            uses = self.uses[record.body["principal"], name]
+            uses.append(use)
+            while uses[0].time_ms <= record.time_ms - LONGEST_WINDOW_MS:
+                uses.popleft()
 
     def used(self, principal: str, class_name: str, window_ms: int, now_ms: int) -> tuple[int, set[str]]:
         """Return how many answers a principal got for a class within a window, and the marks of what it saw."""
@@ -101,15 +109,6 @@ class Ledger:
         self.accepted.update((principal, name, digest) for principal, name, digest in carried["accepted"])
         for body in carried["cases"]:
             self.cases[body["id"]] = replace(_case(body), approver=body["approver"])
-
-    def _forget(self) -> None:
-        """Let go of what no budget looks at any more and of cases that are over."""
-        oldest = self.time_ms - LONGEST_WINDOW_MS
-        for uses in self.uses.values():
-            while uses and uses[0].time_ms <= oldest:
-                uses.popleft()
-        for name in [name for name, case in self.cases.items() if case.expires_ms <= self.time_ms]:
-            del self.cases[name]
 
 
 def _case(body: Any) -> Case:  # noqa: ANN401 - JSON that a record's hash and signature vouch for.
