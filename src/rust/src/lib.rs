@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 pub mod ff1;
 pub mod generalize;
+pub mod hexagons;
 mod locked;
 pub mod plan;
 pub mod program;
@@ -42,6 +43,7 @@ mod _native {
     use crate::codec::{Reader, Unescaped, Writer};
     use crate::error::Error;
     use crate::ff1::{Cipher, Direction, LENIENT_DOMAIN, MINIMUM_DOMAIN};
+    use crate::hexagons::centre;
     use crate::schema::{Schema, from_json};
     use crate::texts::TextCipher;
     use crate::tokens::Spec;
@@ -426,6 +428,16 @@ mod _native {
                 Err(rejection) => (rejection.reason, rejection.path).into_pyobject(py),
             }
         }
+    }
+
+    /// Return the centres of cells as far as they are certain without H3, so that tests can hold them against it.
+    ///
+    /// A position is a resolution, a latitude and a longitude, within 90 and 180 degrees.
+    #[pyfunction]
+    #[pyo3(signature = (positions, /), text_signature = "(positions, /)")]
+    #[allow(clippy::needless_pass_by_value, reason = "what Python gives is converted to it")]
+    fn cell_centres(positions: Vec<(u8, f64, f64)>) -> Vec<Option<(f64, f64)>> {
+        positions.iter().map(|(resolution, latitude, longitude)| centre(*resolution, *latitude, *longitude)).collect()
     }
 
     /// Makes values of the reference engine, as `tokenweir.core.schema` says how they look.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::hexagons;
 use crate::plan::{Action, Coarser, FieldOut, Out, Rules};
 use crate::value::Value;
 
@@ -18,6 +19,12 @@ impl Cell {
     #[must_use]
     pub const fn position(self) -> (u8, f64, f64) {
         (self.resolution, f64::from_bits(self.latitude), f64::from_bits(self.longitude))
+    }
+
+    /// Return the rounded centre where H3 need not be asked.
+    pub(super) fn certain_centre(self) -> Option<(f64, f64)> {
+        let (resolution, latitude, longitude) = self.position();
+        hexagons::centre(resolution, latitude, longitude)
     }
 }
 

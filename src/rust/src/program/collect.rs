@@ -1,5 +1,6 @@
 //! What a record will need of others before it can be transformed: tokens, centres of cells, and forms of ids.
 
+use super::cells::Replacement;
 use super::{Cell, Centres, Does, Program, Step, Tokenize, cells};
 use crate::schema::Kind;
 use crate::subjects::ForeignIds;
@@ -15,8 +16,8 @@ pub struct Collecting<'c> {
     /// Where ids are asked about that need Python's tables of Unicode.
     pub foreign: &'c mut ForeignIds,
     /// The centres that are known.
-    pub centres: &'c Centres,
-    /// The cells whose centres are not.
+    pub centres: &'c mut Centres,
+    /// The cells whose centres H3 must be asked for.
     pub cells: Vec<Cell>,
     /// Whether the answers can lead to further questions.
     pub again: bool,
@@ -38,9 +39,8 @@ impl Step {
             (_, Value::Null | Value::Absent) => {}
             (Does::Tokenize(tokenize), _) => tokenize.collect(value, collecting),
             (Does::Record { fields, replacements }, Value::Record(record)) => {
-                if let Err(cell) = cells::replaced(replacements, record, collecting.centres) {
-                    collecting.cells.push(cell);
-                    collecting.again |= replacements.len() > 1;
+                if !replacements.is_empty() {
+                    collecting.cells(replacements, record);
                 }
                 for (index, step) in fields.iter().filter(|(_, step)| step.collects) {
                     if let Some(item) = record.get(*index) {
@@ -69,6 +69,20 @@ impl Step {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+impl Collecting<'_> {
+    /// Find the centres of the cells of a record, as far as H3 need not be asked.
+    fn cells(&mut self, replacements: &[Replacement], record: &[Value<'_>]) {
+        while let Err(cell) = cells::replaced(replacements, record, self.centres) {
+            let Some(centre) = cell.certain_centre() else {
+                self.cells.push(cell);
+                self.again |= replacements.len() > 1;
+                return;
+            };
+            self.centres.insert(cell, Some(centre));
         }
     }
 }
