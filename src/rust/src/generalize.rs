@@ -7,11 +7,11 @@ mod numeric;
 mod printable;
 mod url;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 pub use printable::Printable;
 
+use crate::codec::Arena;
 use crate::plan::{Coarser, Place};
 use crate::schema::Kind;
 use crate::value::Value;
@@ -74,21 +74,22 @@ impl Generalizer {
 
     /// Return the coarser value, or none if the value does not fit. An empty text and null are for the caller.
     #[must_use]
-    pub fn apply<'v>(&'v self, value: &'v Value<'_>, printable: &Printable) -> Option<Value<'v>> {
+    pub fn apply<'v>(&'v self, value: &Value<'v>, printable: &Printable, arena: &'v Arena) -> Option<Value<'v>> {
+        let new = |text: String| Value::Text(arena.alloc_str(&text));
         match (self, value) {
-            (Self::Floor(floor), _) => floor.apply(value),
-            (Self::Round(round), _) => round.apply(value),
-            (Self::Buckets(buckets), _) => buckets.apply(value),
+            (Self::Floor(floor), _) => floor.apply(value, arena),
+            (Self::Round(round), _) => round.apply(value).map(|coarse| coarse.value(arena)),
+            (Self::Buckets(buckets), _) => buckets.apply(value).map(|coarse| coarse.value(arena)),
             (Self::Prefix(characters), Value::Text(text)) => {
                 // A text that has no further character would stay whole.
                 let (end, _) = text.char_indices().nth(*characters)?;
-                text.get(..end).map(|prefix| Value::Text(Cow::Borrowed(prefix)))
+                text.get(..end).map(|prefix| Value::Text(prefix))
             }
-            (Self::Network(bits), Value::Text(text)) => address::network(text, *bits).map(Cow::Owned).map(Value::Text),
+            (Self::Network(bits), Value::Text(text)) => address::network(text, *bits).map(new),
             (Self::Table { table, default }, Value::Text(text)) => {
-                table.get(&**text).or(default.as_ref()).map(|found| Value::Text(Cow::Borrowed(found)))
+                table.get(*text).or(default.as_ref()).map(|found| Value::Text(found))
             }
-            (Self::Url(url), Value::Text(text)) => url.apply(text, printable).map(Cow::Owned).map(Value::Text),
+            (Self::Url(url), Value::Text(text)) => url.apply(text, printable).map(new),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::facts::Facts;
+use super::slice::Consents;
 use super::{Outcome, Output, Raw};
 use crate::consent::{Moment, SubjectConsent, passing};
 use crate::plan::Origin;
@@ -10,30 +11,30 @@ use crate::program::{Case, Program};
 use crate::schema::Rejection;
 
 /// A record that leaves one output, between the decision and its encoding; a tombstone has no program.
-pub(super) struct Pending {
+pub(super) struct Pending<'r> {
     pub(super) program: Option<Arc<Program>>,
-    pub(super) key: Option<Key>,
+    pub(super) key: Option<Key<'r>>,
     pub(super) anonymous: bool,
 }
 
 /// The record key: the token of an id.
-pub(super) struct Key {
+pub(super) struct Key<'r> {
     pub(super) table: usize,
-    pub(super) id: String,
+    pub(super) id: &'r str,
     /// Where the id stands.
-    pub(super) place: String,
+    pub(super) place: &'r str,
 }
 
 /// What one output gets.
-pub(super) type Decided = Result<Pending, Outcome>;
+pub(super) type Decided<'r> = Result<Pending<'r>, Outcome>;
 
 /// Decide for all outputs. `consents` has what is known of the record's subjects, in their order.
-pub(super) fn decide(
-    raw: &Raw<'_>,
-    facts: &Result<Facts<'_>, Rejection>,
-    consents: &[Arc<SubjectConsent>],
+pub(super) fn decide<'r>(
+    raw: &Raw<'r>,
+    facts: &Result<Facts<'r>, Rejection>,
+    consents: Consents<'_>,
     now_ms: i64,
-) -> Vec<Decided> {
+) -> Vec<Decided<'r>> {
     let outputs = raw.plan.outputs.iter();
     match facts {
         Err(Rejection { reason, path }) => {
@@ -43,14 +44,14 @@ pub(super) fn decide(
     }
 }
 
-fn decide_output(
-    raw: &Raw<'_>,
+fn decide_output<'r>(
+    raw: &Raw<'r>,
     output: &Output,
-    facts: &Facts<'_>,
-    consents: &[Arc<SubjectConsent>],
+    facts: &Facts<'r>,
+    consents: Consents<'_>,
     now_ms: i64,
-) -> Decided {
-    let somebody = facts.subjects.first().zip(consents.split_first());
+) -> Decided<'r> {
+    let somebody = facts.subjects.first().zip(consents.primary());
     if raw.value.is_none() && (!output.settings.tombstones || facts.subjects.is_empty()) {
         return Err(Outcome::Rejected { reason: "tombstone", path: String::new() });
     }
@@ -60,10 +61,10 @@ fn decide_output(
         }
         return pend(output, Case { passed: 0, anonymous: true, avro: raw.plan.avro }, None);
     }
-    let Some((subject, (primary, others))) = somebody else {
+    let Some((subject, primary)) = somebody else {
         return Err(Outcome::Failed("what is known of a subject is missing"));
     };
-    let others: Vec<&SubjectConsent> = others.iter().map(|other| &**other).collect();
+    let others: Vec<&SubjectConsent> = consents.others().collect();
     let moment = Moment {
         // No event is from the future: where a producer says so, it must not outlive retention or predate consent.
         event_time_ms: facts.event_time_ms.min(now_ms),
@@ -77,8 +78,8 @@ fn decide_output(
     let source = raw.plan.subjects.get(subject.index);
     let key = output.key_table(subject.index, passed).map(|table| Key {
         table,
-        id: subject.id.clone(),
-        place: source.map(|source| source.place.clone()).unwrap_or_default(),
+        id: subject.id,
+        place: source.map(|source| &*source.place).unwrap_or_default(),
     });
     if raw.value.is_some() {
         return pend(output, Case { passed, anonymous: false, avro: raw.plan.avro }, key);
@@ -92,7 +93,7 @@ fn decide_output(
 const WITHHELD: Outcome = Outcome::Withheld([0; 5]);
 
 /// Choose the program of a record that leaves; where nothing of its schema can, it is withheld.
-fn pend(output: &Output, case: Case, key: Option<Key>) -> Decided {
+fn pend<'r>(output: &Output, case: Case, key: Option<Key<'r>>) -> Decided<'r> {
     let Some(written) = &output.value else {
         return Err(WITHHELD);
     };

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use ahash::RandomState;
+
+use crate::codec::Arena;
 use crate::hexagons;
 use crate::plan::{Action, Coarser, FieldOut, Out, Rules};
 use crate::value::Value;
@@ -29,7 +32,7 @@ impl Cell {
 }
 
 /// The centres of cells, rounded, as far as they are known; positions may be such that have none.
-pub type Centres = HashMap<Cell, Option<(f64, f64)>>;
+pub type Centres = HashMap<Cell, Option<(f64, f64)>, RandomState>;
 
 /// Replaces the coordinates of a record by those of a cell's centre.
 pub(super) struct Replacement {
@@ -51,11 +54,11 @@ pub(super) enum Snapped {
 
 impl Snapped {
     /// Return the value that leaves, if there is one.
-    pub(super) fn value(self) -> Option<Value<'static>> {
+    pub(super) fn value(self, arena: &Arena) -> Option<Value<'_>> {
         match self {
             Self::NoCell => None,
             Self::Degrees { degrees, json: false } => Some(Value::Real(degrees)),
-            Self::Degrees { degrees, json: true } => Some(Value::Number(format!("{degrees:.6}").into())),
+            Self::Degrees { degrees, json: true } => Some(Value::Number(arena.alloc_str(&format!("{degrees:.6}")))),
         }
     }
 }

@@ -2,17 +2,20 @@
 
 use super::cells::Replacement;
 use super::{Cell, Centres, Does, Program, Step, Tokenize, cells};
+use crate::codec::Arena;
 use crate::schema::Kind;
 use crate::subjects::ForeignIds;
-use crate::tables::Table;
+use crate::tables::Asked;
 use crate::tokens::Tokenizer;
 use crate::value::Value;
 use std::borrow::Cow;
 
 /// What is collected from the records of a slice.
-pub struct Collecting<'c> {
+pub struct Collecting<'c, 's> {
     /// Where tokens are asked for.
-    pub tables: &'c mut [Table],
+    pub tables: &'c mut [Asked<'s>],
+    /// Where texts lie that do not stand in a record.
+    pub arena: &'s Arena,
     /// Where ids are asked about that need Python's tables of Unicode.
     pub foreign: &'c mut ForeignIds,
     /// The centres that are known.
@@ -25,7 +28,7 @@ pub struct Collecting<'c> {
 
 impl Program {
     /// Ask for what a record needs.
-    pub fn collect(&self, value: &Value<'_>, collecting: &mut Collecting<'_>) {
+    pub fn collect<'s>(&self, value: &Value<'s>, collecting: &mut Collecting<'_, 's>) {
         if self.root.collects {
             self.root.collect(value, collecting);
         }
@@ -33,7 +36,7 @@ impl Program {
 }
 
 impl Step {
-    fn collect(&self, value: &Value<'_>, collecting: &mut Collecting<'_>) {
+    fn collect<'s>(&self, value: &Value<'s>, collecting: &mut Collecting<'_, 's>) {
         match (&self.does, value) {
             // Null and what is absent needs nothing.
             (_, Value::Null | Value::Absent) => {}
@@ -49,13 +52,13 @@ impl Step {
                 }
             }
             (Does::Array(items), Value::Array(values)) if items.collects => {
-                for item in values {
+                for item in *values {
                     items.collect(item, collecting);
                 }
             }
             (Does::Map { named, others }, Value::Map(entries)) => {
-                for (key, item) in entries {
-                    let step = named.get(&**key).map_or(others.as_deref(), Option::as_ref);
+                for (key, item) in *entries {
+                    let step = named.get(*key).map_or(others.as_deref(), Option::as_ref);
                     if let Some(step) = step.filter(|step| step.collects) {
                         step.collect(item, collecting);
                     }
@@ -73,7 +76,7 @@ impl Step {
     }
 }
 
-impl Collecting<'_> {
+impl Collecting<'_, '_> {
     /// Find the centres of the cells of a record, as far as H3 need not be asked.
     fn cells(&mut self, replacements: &[Replacement], record: &[Value<'_>]) {
         while let Err(cell) = cells::replaced(replacements, record, self.centres) {
@@ -100,20 +103,20 @@ pub(super) enum Text<'v> {
 }
 
 impl Tokenize {
-    fn collect(&self, value: &Value<'_>, collecting: &mut Collecting<'_>) {
+    fn collect<'s>(&self, value: &Value<'s>, collecting: &mut Collecting<'_, 's>) {
         let Some(table) = collecting.tables.get_mut(self.table) else { return };
         let foreign = &mut *collecting.foreign;
         match self.text_of(value, table.tokenizer(), |form| foreign.resolve(form, value)) {
             Text::Passes | Text::Misfit => {}
             Text::Unknown => collecting.again = true,
-            Text::Is(text) => table.want(&text),
+            Text::Is(text) => table.want(text, collecting.arena),
         }
     }
 
     /// Return the text that is tokenized; `canonical` reads the value as an id.
     pub(super) fn text_of<'v>(
         &self,
-        value: &'v Value<'_>,
+        value: &Value<'v>,
         tokenizer: &Tokenizer,
         canonical: impl FnOnce(crate::subjects::Form) -> Option<Option<Cow<'v, str>>>,
     ) -> Text<'v> {
@@ -132,7 +135,7 @@ impl Tokenize {
                 integer(number).and_then(|number| tokenizer.text_of_integer(number)).map(Cow::Owned)
             }
             (None, Kind::Fixed, Value::Bytes(bytes)) => tokenizer.text_of_bytes(bytes).map(Cow::Owned),
-            (None, _, Value::Text(text)) => Some(Cow::Borrowed(&**text)),
+            (None, _, Value::Text(text)) => Some(Cow::Borrowed(*text)),
             _ => None,
         };
         match text {
