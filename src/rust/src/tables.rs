@@ -35,13 +35,7 @@ impl Table {
     /// Begin a slice. What [`Asked::into_room`] returns belongs to [`Table::keep_room`] afterwards.
     pub fn ask(&mut self) -> Asked<'_> {
         let numbers = mem::take(&mut self.room);
-        Asked {
-            tokenizer: &self.tokenizer,
-            hasher: &self.hasher,
-            numbers,
-            texts: Vec::new(),
-            tokens: Vec::new(),
-        }
+        Asked { tokenizer: &self.tokenizer, hasher: &self.hasher, numbers, texts: Vec::new(), tokens: Vec::new() }
     }
 
     /// Take the room of a slice that is over.
@@ -71,13 +65,13 @@ impl<'s> Asked<'s> {
         self.tokenizer
     }
 
-    /// Ask for the token of a text; it is there after [`Asked::resolve`].
-    pub fn want(&mut self, text: Cow<'s, str>, arena: &'s Arena) {
+    /// Ask for the token of a text, and return its number; it is there after [`Asked::resolve`].
+    pub fn want(&mut self, text: Cow<'s, str>, arena: &'s Arena) -> usize {
         let Self { hasher, numbers, texts, .. } = self;
         let hash = hasher.hash_one(&*text);
         let is_this = |number: &usize| texts.get(*number).is_some_and(|known| **known == *text);
-        if numbers.find(hash, is_this).is_some() {
-            return;
+        if let Some(known) = numbers.find(hash, is_this) {
+            return *known;
         }
         let number = texts.len();
         texts.push(match text {
@@ -85,12 +79,22 @@ impl<'s> Asked<'s> {
             Cow::Owned(text) => arena.alloc_str(&text),
         });
         numbers.insert_unique(hash, number, |known| hasher.hash_one(texts.get(*known).copied().unwrap_or_default()));
+        number
     }
 
     /// Make all tokens that were asked for since the last time, together.
     pub fn resolve(&mut self) {
         let wanted = self.texts.get(self.tokens.len()..).unwrap_or_default();
         self.tokens.extend(self.tokenizer.encrypt_many(wanted));
+    }
+
+    /// Return the token of a text, as [`Asked::token`], whose number is probably this one.
+    #[must_use]
+    pub fn token_at(&self, likely: Option<usize>, text: &str) -> Option<Option<&str>> {
+        match likely.filter(|number| self.texts.get(*number).is_some_and(|known| *known == text)) {
+            Some(number) => Some(self.tokens.get(number)?.as_deref()),
+            None => self.token(text),
+        }
     }
 
     /// Return the token of a text: none within where it does not fit, none at all where it was not asked for.

@@ -11,7 +11,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use crate::codec::json_numbers::{self, Decimal};
 use crate::codec::json_places::{self, Content, Place, Record, Shape, Union};
 use crate::codec::strict_json::{self, Document, Token};
-use crate::codec::{Fault, Reason, SchemaError, Arena};
+use crate::codec::{Arena, Fault, Reason, SchemaError};
 use crate::schema::{Limits, Schema};
 use crate::value::Value;
 
@@ -44,8 +44,7 @@ impl Reader {
 
     /// Return the record that the bytes are, and how many of its values are absent fields, which have no byte.
     pub(super) fn read<'a>(&'a self, data: &'a [u8], arena: &'a Arena) -> Result<(Value<'a>, u64), Fault<'a>> {
-        let document =
-            strict_json::parse(data, &self.limits, arena).map_err(|reason| Fault { reason, path: "" })?;
+        let document = strict_json::parse(data, &self.limits, arena).map_err(|reason| Fault { reason, path: "" })?;
         let sorted_keys = HashMap::new();
         let mut reading = Reading { types: &self.types, arena, document, left: self.effort, absent: 0, sorted_keys };
         let value = reading.value(&self.root, 0, 0)?;
@@ -83,9 +82,7 @@ impl<'a> Reading<'a> {
             {
                 Value::Number(number)
             }
-            (Content::Text, Token::Text(_) | Token::Unescaped { .. }) => {
-                Value::Text(self.document.text(at))
-            }
+            (Content::Text, Token::Text(_) | Token::Unescaped { .. }) => Value::Text(self.document.text(at)),
             (Content::Enum(symbols), Token::Text(_) | Token::Unescaped { .. }) => {
                 symbols.index_of(self.document.text(at)).ok_or(mismatch(path))?;
                 Value::Text(self.document.text(at))

@@ -1,6 +1,5 @@
 //! Both codecs by their public face: known bytes, refusals with their places, and values that do not fit.
 
-
 use serde_json::{Value as Json, json};
 
 use super::*;
@@ -234,7 +233,11 @@ fn values_that_do_not_fit_are_not_written() {
         ("avro", json!({"kind": "fixed", "size": 2}), Value::Bytes(b"abc")),
         ("avro", json!({"kind": "enum", "symbols": ["A"]}), text("B")),
         ("avro", json!({"kind": "record"}), Value::Record(&[Value::Null])),
-        ("avro", json!({"kind": "array", "items": {"kind": "string"}}), Value::Array(&[Value::Text("a"), Value::Absent])),
+        (
+            "avro",
+            json!({"kind": "array", "items": {"kind": "string"}}),
+            Value::Array(&[Value::Text("a"), Value::Absent]),
+        ),
         ("avro", optional("string"), text("a")),
         ("avro", optional("string"), branch(0, Value::Null)),
         ("avro", optional("string"), branch(2, text("a"))),
@@ -244,11 +247,7 @@ fn values_that_do_not_fit_are_not_written() {
         ("json", json!({"kind": "any"}), text("a")),
         ("json", optional("string"), branch(1, Value::Absent)),
         ("json", optional("string"), branch(2, text("a"))),
-        (
-            "json",
-            json!({"kind": "record", "fields": [{"name": "a", "node": {"kind": "string"}}]}),
-            Value::Record(&[]),
-        ),
+        ("json", json!({"kind": "record", "fields": [{"name": "a", "node": {"kind": "string"}}]}), Value::Record(&[])),
         (
             "json",
             json!({"kind": "record", "fields": [{"name": "a", "node": {"kind": "string"}}]}),

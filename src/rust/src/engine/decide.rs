@@ -15,6 +15,8 @@ pub(super) struct Pending<'r> {
     pub(super) program: Option<Arc<Program>>,
     pub(super) key: Option<Key<'r>>,
     pub(super) anonymous: bool,
+    /// Which of the texts that are collected is its first.
+    pub(super) first_text: usize,
 }
 
 /// The record key: the token of an id.
@@ -87,7 +89,7 @@ fn decide_output<'r>(
     if key.is_none() || !source.is_some_and(|source| matches!(source.origin, Origin::Key)) {
         return Err(WITHHELD);
     }
-    Ok(Pending { program: None, key, anonymous: false })
+    Ok(Pending { program: None, key, anonymous: false, first_text: 0 })
 }
 
 const WITHHELD: Outcome = Outcome::Withheld([0; 5]);
@@ -98,5 +100,5 @@ fn pend<'r>(output: &Output, case: Case, key: Option<Key<'r>>) -> Decided<'r> {
         return Err(WITHHELD);
     };
     let program = written.program(case).map_err(|unfit| Outcome::Failed(unfit.0))?;
-    Ok(Pending { program: Some(program), key, anonymous: case.anonymous })
+    Ok(Pending { program: Some(program), key, anonymous: case.anonymous, first_text: 0 })
 }

@@ -18,6 +18,8 @@ const HEADER_BYTES: usize = 10;
 /// The answers to what was collected from the records of a slice.
 pub(super) struct Finish<'f> {
     pub(super) tables: &'f [Asked<'f>],
+    /// The numbers of all texts that were collected.
+    pub(super) numbers: &'f [usize],
     pub(super) foreign: &'f ForeignIds,
     pub(super) centres: &'f Centres,
     pub(super) max_output_bytes: usize,
@@ -56,7 +58,8 @@ impl Finish<'_> {
         if let (Some(program), Some(value), Some(written)) = (&pending.program, value, &output.value) {
             let Finish { tables, foreign, centres, .. } = *self;
             let printable = &raw.plan.printable;
-            let mut transforming = Transforming { tables, foreign, centres, printable, arena, counts: [0; 5] };
+            let numbers = self.numbers.get(pending.first_text..).unwrap_or_default().iter();
+            let mut transforming = Transforming { tables, numbers, foreign, centres, printable, arena, counts: [0; 5] };
             let left = program.transform(value, &mut transforming)?;
             sanitized.counts = transforming.counts;
             let Some(left) = left else {

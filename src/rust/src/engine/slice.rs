@@ -68,8 +68,9 @@ impl Engine {
     ) -> Result<Vec<Vec<Outcome>>, H::Error> {
         let Self { tables, max_output_bytes, read, left } = self;
         let mut asked: Vec<Asked<'_>> = tables.iter_mut().map(Table::ask).collect();
-        let made = Slice { asked: &mut asked, arena: read, foreign: ForeignIds::default(), centres: Centres::default() }
-            .process(records, now_ms, *max_output_bytes, left, host);
+        let made =
+            Slice { asked: &mut asked, arena: read, foreign: ForeignIds::default(), centres: Centres::default() }
+                .process(records, now_ms, *max_output_bytes, left, host);
         let rooms: Vec<_> = asked.into_iter().map(Asked::into_room).collect();
         for (table, room) in tables.iter_mut().zip(rooms) {
             table.keep_room(room);
@@ -104,37 +105,42 @@ impl<'s> Slice<'_, 's> {
         let values = read_slice(records, self.arena);
         let facts = self.all_facts(records, &values, host)?;
         let consents = AllConsents::asked(records, &facts, host)?;
-        let decided: Vec<Vec<Decided<'_>>> = records
+        let mut decided: Vec<Vec<Decided<'_>>> = records
             .iter()
             .zip(&facts)
             .enumerate()
             .map(|(index, (raw, facts))| decide(raw, facts, consents.of(index), now_ms))
             .collect();
-        self.answer(&values, &decided, host)?;
+        let numbers = self.answer(&values, &mut decided, host)?;
         let Self { asked, foreign, centres, .. } = &self;
-        let finish = Finish { tables: asked, foreign, centres, max_output_bytes };
+        let finish = Finish { tables: asked, numbers: &numbers, foreign, centres, max_output_bytes };
         let records = records.iter().zip(&values).zip(decided);
         Ok(records.map(|((raw, value), entries)| finish.record(raw, present(value), entries, left)).collect())
     }
 
-    /// Make the tokens of all records that leave, and ask for what else they need.
+    /// Make the tokens of all records that leave, ask for what else they need, and return the numbers of their texts.
     fn answer<H: Host>(
         &mut self,
         values: &[ReadValue<'s>],
-        decided: &[Vec<Decided<'s>>],
+        decided: &mut [Vec<Decided<'s>>],
         host: &mut H,
-    ) -> Result<(), H::Error> {
+    ) -> Result<Vec<usize>, H::Error> {
+        let mut numbers = Vec::new();
         loop {
+            numbers.clear();
             let Self { asked, arena, foreign, centres } = &mut *self;
-            let mut collecting = Collecting { tables: asked, arena, foreign, centres, cells: Vec::new(), again: false };
-            for (value, entries) in values.iter().zip(decided) {
-                for pending in entries.iter().flatten() {
+            let mut collecting =
+                Collecting { tables: asked, numbers, arena, foreign, centres, cells: Vec::new(), again: false };
+            for (value, entries) in values.iter().zip(&mut *decided) {
+                for pending in entries.iter_mut().flatten() {
+                    pending.first_text = collecting.numbers.len();
                     if let (Some(program), Some(value)) = (&pending.program, present(value)) {
                         program.collect(value, &mut collecting);
                     }
                 }
             }
-            let Collecting { cells, again, .. } = collecting;
+            let Collecting { cells, again, numbers: collected, .. } = collecting;
+            numbers = collected;
             ask_about_ids(foreign, host)?;
             if !cells.is_empty() {
                 let answers = host.centres(&cells)?;
@@ -152,7 +158,7 @@ impl<'s> Slice<'_, 's> {
         for table in &mut *self.asked {
             table.resolve();
         }
-        Ok(())
+        Ok(numbers)
     }
 
     /// Find out what the records say, asking the host about ids as often as it takes.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use ahash::RandomState;
+use bumpalo::collections::Vec as ArenaVec;
 
 use crate::codec::Arena;
 use crate::hexagons;
@@ -64,7 +65,7 @@ impl Snapped {
 }
 
 /// Coordinates by the index of their field.
-pub(super) type Replaced = Vec<(usize, Snapped)>;
+pub(super) type Replaced<'v> = &'v [(usize, Snapped)];
 
 /// Return what replaces the coordinates of a record, for the actions of one case.
 pub(super) fn replacements<'o>(
@@ -106,12 +107,13 @@ fn scalars(out: &Out) -> Vec<&Out> {
 /// Return the coordinates of a record that are replaced, or the cell whose centre must be known first.
 ///
 /// A replacement sees what those before it have replaced.
-pub(super) fn replaced(
+pub(super) fn replaced<'v>(
     replacements: &[Replacement],
     record: &[Value<'_>],
     centres: &Centres,
-) -> Result<Replaced, Cell> {
-    let mut replaced = Replaced::new();
+    arena: &'v Arena,
+) -> Result<Replaced<'v>, Cell> {
+    let mut replaced: ArenaVec<'v, (usize, Snapped)> = ArenaVec::new_in(arena);
     for replacement in replacements {
         let latitude = coordinate(replacement.latitude, record, &replaced);
         let longitude = coordinate(replacement.longitude, record, &replaced);
@@ -132,7 +134,7 @@ pub(super) fn replaced(
             replaced.push((*index, snapped));
         }
     }
-    Ok(replaced)
+    Ok(replaced.into_bump_slice())
 }
 
 /// A coordinate that is there; it has no degrees where it is no number.

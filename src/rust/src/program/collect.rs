@@ -14,6 +14,8 @@ use std::borrow::Cow;
 pub struct Collecting<'c, 's> {
     /// Where tokens are asked for.
     pub tables: &'c mut [Asked<'s>],
+    /// The numbers of the texts that were asked for, in the order in which the transformation comes to them.
+    pub numbers: Vec<usize>,
     /// Where texts lie that do not stand in a record.
     pub arena: &'s Arena,
     /// Where ids are asked about that need Python's tables of Unicode.
@@ -79,7 +81,7 @@ impl Step {
 impl Collecting<'_, '_> {
     /// Find the centres of the cells of a record, as far as H3 need not be asked.
     fn cells(&mut self, replacements: &[Replacement], record: &[Value<'_>]) {
-        while let Err(cell) = cells::replaced(replacements, record, self.centres) {
+        while let Err(cell) = cells::replaced(replacements, record, self.centres, self.arena) {
             let Some(centre) = cell.certain_centre() else {
                 self.cells.push(cell);
                 self.again |= replacements.len() > 1;
@@ -109,7 +111,7 @@ impl Tokenize {
         match self.text_of(value, table.tokenizer(), |form| foreign.resolve(form, value)) {
             Text::Passes | Text::Misfit => {}
             Text::Unknown => collecting.again = true,
-            Text::Is(text) => table.want(text, collecting.arena),
+            Text::Is(text) => collecting.numbers.push(table.want(text, collecting.arena)),
         }
     }
 

@@ -46,6 +46,8 @@ const NOT_SNAPPED: Stop = Stop::Failed("a coordinate was not replaced by its cel
 pub struct Transforming<'v> {
     /// Tokens.
     pub tables: &'v [Asked<'v>],
+    /// The numbers of the record's texts as they were collected; where one is missing or another's, the text is sought.
+    pub numbers: std::slice::Iter<'v, usize>,
     /// Ids that need Python's tables of Unicode.
     pub foreign: &'v ForeignIds,
     /// Centres of cells.
@@ -121,8 +123,8 @@ impl<'v> Transforming<'v> {
             },
             (Does::Snap(_), _) => return Err(NOT_SNAPPED),
             (Does::Record { fields, replacements }, Value::Record(record)) => {
-                let replaced = replaced(replacements, record, self.centres).map_err(|_| NOT_COLLECTED)?;
-                self.record(fields, record, &replaced, avro)?
+                let replaced = replaced(replacements, record, self.centres, self.arena).map_err(|_| NOT_COLLECTED)?;
+                self.record(fields, record, replaced, avro)?
             }
             (Does::Array(items), Value::Array(values)) => {
                 let mut result = ArenaVec::with_capacity_in(values.len(), self.arena);
@@ -144,9 +146,7 @@ impl<'v> Transforming<'v> {
             }
             (Does::Union(_), Value::Null) => Some(Value::Null),
             (Does::Union(branches), Value::Branch(index, inner)) => match branches.get(*index) {
-                Some(Some((position, step))) => {
-                    self.step(step, inner, avro)?.map(|left| self.branch(*position, left))
-                }
+                Some(Some((position, step))) => self.step(step, inner, avro)?.map(|left| self.branch(*position, left)),
                 _ => None,
             },
             _ => return Err(Stop::Failed("a value is not what its place says")),
@@ -158,7 +158,7 @@ impl<'v> Transforming<'v> {
         &mut self,
         fields: &'v [(usize, Step)],
         record: &[Value<'v>],
-        replaced: &Replaced,
+        replaced: Replaced<'_>,
         avro: bool,
     ) -> Result<Option<Value<'v>>, Stop> {
         let gone = if avro { Value::Null } else { Value::Absent };
@@ -214,7 +214,7 @@ impl<'v> Transforming<'v> {
             Text::Misfit => return self.misfit(tokenize),
             Text::Is(text) => text,
         };
-        let Some(token) = table.token(&text).ok_or(NOT_COLLECTED)? else {
+        let Some(token) = table.token_at(self.numbers.next().copied(), &text).ok_or(NOT_COLLECTED)? else {
             return self.misfit(tokenize);
         };
         self.count(Treated::Tokenized);

@@ -1,7 +1,10 @@
 //! Tokens of payment card numbers: the Luhn residue is chosen, never enciphered, so tokens stay one to one.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 use crate::alphabets::Alphabet;
+use crate::digits;
 use crate::error::Result;
 
 use super::ranked::{Format, Number, Prepared};
@@ -38,25 +41,18 @@ impl Pan {
     }
 
     fn read<'t>(&self, text: &'t str, residue: u32) -> Option<Prepared<'t>> {
-        let mut digits = String::with_capacity(text.len());
-        let mut after_digit = false;
-        for character in text.chars() {
-            match character {
-                '0'..='9' => digits.push(character),
-                // Single separators stand between digits.
-                ' ' | '-' if after_digit => {}
-                _ => return None,
-            }
-            after_digit = character.is_ascii_digit();
-        }
-        let is_whole = after_digit && (12..=19).contains(&digits.len());
-        if !is_whole || luhn_residue(digits.bytes()) != residue {
+        let digits = digits_of(text)?;
+        if !(12..=19).contains(&digits.len()) || luhn_residue(digits.bytes()) != residue {
             return None;
         }
-        let free = digits.len() - 1 - self.keep;
-        let kept = digits.split_off(free + 1);
-        digits.truncate(free);
-        Some(Prepared { number: Number::Text(digits.into()), length: free, kept: kept.into(), frame: text })
+        let length = digits.len() - 1 - self.keep;
+        let (free, kept) = match digits {
+            Cow::Borrowed(digits) => (digits.get(..length)?.into(), digits.get(length + 1..)?.into()),
+            Cow::Owned(digits) => {
+                (digits.get(..length)?.to_owned().into(), digits.get(length + 1..)?.to_owned().into())
+            }
+        };
+        Some(Prepared { number: Number::Text(free), length, kept, frame: text })
     }
 
     fn write(prepared: &Prepared<'_>, number: &Number<'static>, residue: u32) -> String {
@@ -65,10 +61,31 @@ impl Pan {
         let zero = b"0".iter().copied();
         let unbalanced = luhn_residue(free.bytes().chain(zero).chain(prepared.kept.bytes()));
         let balance = char::from_digit((10 + residue - unbalanced) % 10, 10).unwrap_or_default();
+        if free.len() + 1 + prepared.kept.len() == prepared.frame.len() {
+            return [&**free, &*balance.encode_utf8(&mut [0; 4]), &*prepared.kept].concat();
+        }
         let mut digits = free.chars().chain([balance]).chain(prepared.kept.chars());
         let place = |place: char| if place.is_ascii_digit() { digits.next().unwrap_or_default() } else { place };
         prepared.frame.chars().map(place).collect()
     }
+}
+
+/// Return the digits of a text that has nothing else but single separators between them.
+fn digits_of(text: &str) -> Option<Cow<'_, str>> {
+    if digits::are_digits(text.as_bytes()) {
+        return Some(text.into());
+    }
+    let mut digits = String::with_capacity(text.len());
+    let mut after_digit = false;
+    for character in text.chars() {
+        match character {
+            '0'..='9' => digits.push(character),
+            ' ' | '-' if after_digit => {}
+            _ => return None,
+        }
+        after_digit = character.is_ascii_digit();
+    }
+    after_digit.then(|| digits.into())
 }
 
 impl Format for Pan {
