@@ -83,7 +83,7 @@ impl Generalizer {
             (Self::Prefix(characters), Value::Text(text)) => {
                 // A text that has no further character would stay whole.
                 let (end, _) = text.char_indices().nth(*characters)?;
-                text.get(..end).map(|prefix| Value::Text(prefix))
+                text.get(..end).map(Value::Text)
             }
             (Self::Network(bits), Value::Text(text)) => address::network(text, *bits).map(new),
             (Self::Table { table, default }, Value::Text(text)) => {

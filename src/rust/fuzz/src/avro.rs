@@ -1,6 +1,6 @@
 //! Avro: any bytes under any schema. What is read costs no more than the limits say, and is written as it was read.
 
-use tokenweir_native::codec::{Reader, Arena, Writer};
+use tokenweir_native::codec::{Arena, Reader, Writer};
 use tokenweir_native::schema::{Limits, Schema};
 
 use crate::input::Input;

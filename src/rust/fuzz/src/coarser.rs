@@ -1,7 +1,6 @@
 //! What is read from texts and numbers at a place, and made coarser: times, addresses, URLs, numbers and ids.
 
-use std::borrow::Cow;
-
+use tokenweir_native::codec::Arena;
 use tokenweir_native::generalize::{Generalizer, Printable};
 use tokenweir_native::plan::{Coarser, Place};
 use tokenweir_native::schema::Kind;
@@ -42,7 +41,8 @@ pub fn run(data: &[u8]) {
     let spec = coarser(&mut input);
     let form = [Form::Digits(input.below(65)), Form::Uuid, Form::Text, Form::Lowercase][input.below(4)];
     let choice = input.byte();
-    let value = value(choice, place.kind, input);
+    let arena = Arena::new();
+    let value = value(choice, place.kind, input, &arena);
     memory::within(FIXED_BYTES + BYTE_BYTES * data.len(), "a coarser value", || {
         check_coarser(&spec, &place, &value);
         check_id(form, &value);
@@ -85,7 +85,7 @@ fn coarser(input: &mut Input<'_>) -> Coarser {
     }
 }
 
-fn value(choice: u8, kind: Kind, mut input: Input<'_>) -> Value<'_> {
+fn value<'a>(choice: u8, kind: Kind, mut input: Input<'a>, arena: &'a Arena) -> Value<'a> {
     let bytes = |input: &mut Input<'_>| input.number().to_le_bytes();
     let half = |input: &mut Input<'_>| bytes(input).first_chunk().copied().unwrap_or_default();
     match (choice % 8, kind) {
@@ -94,9 +94,9 @@ fn value(choice: u8, kind: Kind, mut input: Input<'_>) -> Value<'_> {
         (_, Kind::Long) => Value::Integer(input.number()),
         (_, Kind::Float) => real(f32::from_le_bytes(half(&mut input)).into()),
         (_, Kind::Double) => real(f64::from_le_bytes(bytes(&mut input))),
-        (_, Kind::Integer | Kind::Number) => number(input),
-        (_, Kind::Bytes | Kind::Fixed) => Value::Bytes(Cow::Borrowed(input.rest())),
-        _ => Value::Text(String::from_utf8_lossy(input.rest())),
+        (_, Kind::Integer | Kind::Number) => number(input, arena),
+        (_, Kind::Bytes | Kind::Fixed) => Value::Bytes(input.rest()),
+        _ => Value::Text(arena.alloc_str(&String::from_utf8_lossy(input.rest()))),
     }
 }
 
@@ -106,17 +106,18 @@ fn real(number: f64) -> Value<'static> {
 }
 
 /// Return a number as the reader of JSON lets it through.
-fn number(input: Input<'_>) -> Value<'_> {
+fn number<'a>(input: Input<'a>, arena: &'a Arena) -> Value<'a> {
     let text = String::from_utf8_lossy(input.rest());
     let is_number = serde_json::from_str::<&serde_json::value::RawValue>(&text)
         .is_ok_and(|raw| raw.get().starts_with(|first: char| first == '-' || first.is_ascii_digit()));
-    Value::Number(if is_number { Cow::Owned(text.trim().to_owned()) } else { "-0.5e1".into() })
+    Value::Number(if is_number { arena.alloc_str(text.trim()) } else { "-0.5e1" })
 }
 
 fn check_coarser(spec: &Coarser, place: &Place, value: &Value<'_>) {
     let Ok(generalizer) = Generalizer::new(spec, place) else { return };
     let printable = Printable::from_ranges(&[(0x20, 0x7e), (0xa1, 0x10_ffff)]);
-    let Some(once) = generalizer.apply(value, &printable) else { return };
+    let arena = Arena::new();
+    let Some(once) = generalizer.apply(value, &printable, &arena) else { return };
     let fits = match place.kind {
         Kind::Int => matches!(once, Value::Integer(number) if i32::try_from(number).is_ok()),
         Kind::Long => matches!(once, Value::Integer(_)),
@@ -129,14 +130,14 @@ fn check_coarser(spec: &Coarser, place: &Place, value: &Value<'_>) {
     assert!(fits, "a coarser value is of another type");
     // A prefix has no further character that could go, and a table may send a result on.
     if !matches!(spec, Coarser::Prefix(_) | Coarser::Map { .. }) {
-        let twice = generalizer.apply(&once, &printable);
+        let twice = generalizer.apply(&once, &printable, &arena);
         assert!(twice.is_none_or(|twice| twice == once), "what is coarse becomes coarser");
     }
 }
 
 fn check_id(form: Form, value: &Value<'_>) {
     let Id::Canonical(id) = form.read(value) else { return };
-    let again = Value::Text(Cow::Borrowed(&*id));
+    let again = Value::Text(&id);
     assert!(form.read(&again) == Id::Canonical(id.clone()), "a canonical id has another form");
 }
 

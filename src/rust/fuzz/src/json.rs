@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use tokenweir_native::codec::{Reader, Arena, Writer};
+use tokenweir_native::codec::{Arena, Reader, Writer};
 use tokenweir_native::schema::{Kind, Limits, Node, Schema};
 
 use crate::input::Input;

@@ -110,10 +110,10 @@ impl<'v> Transforming<'v> {
     fn step(&mut self, step: &'v Step, value: &Value<'v>, avro: bool) -> Result<Option<Value<'v>>, Stop> {
         let left = match (&step.does, value) {
             (Does::Withhold, _) => self.withheld(value),
-            (Does::Keep, _) => Some(self.kept(value)),
+            // An empty text has nothing that could get coarser.
+            (Does::Keep, _) | (Does::Generalize(..), Value::Text("")) => Some(self.kept(value)),
             (Does::Misfit(invalid), _) => self.invalid(invalid)?,
             (Does::Tokenize(tokenize), _) => self.token(tokenize, value)?,
-            (Does::Generalize(..), Value::Text(text)) if text.is_empty() => Some(self.kept(value)),
             (Does::Generalize(generalizer, invalid), _) => match generalizer.apply(value, self.printable, self.arena) {
                 None => self.invalid(invalid)?,
                 coarse => {
