@@ -16,9 +16,12 @@ __all__ = [
     "TextFF1",
     "Tokenizer",
     "__version__",
+    "cell_centres",
 ]
 
 __version__: Final[str]
+
+def cell_centres(positions: Sequence[tuple[int, float, float]], /) -> list[tuple[float, float] | None]: ...
 
 @final
 class Codec:

@@ -3,8 +3,8 @@
 The compiled module is foreign code that may be absent, so that its engine stands among the adapters and not in the
 core; where it is absent, importing this module fails. What it cannot do is refused when a plan is bound; nothing is
 ever done by the other engine in its place. Three things are asked of Python for a whole slice at once: consent that
-does not lie in this engine's own store, ids whose canonical form depends on this Python's version of Unicode, and the
-centres of cells, so that both engines have them from one library.
+does not lie in this engine's own store, ids whose canonical form depends on this Python's version of Unicode, and those
+centres of cells that could be another one by a last bit, so that both engines have them from one library.
 """
 
 from __future__ import annotations
