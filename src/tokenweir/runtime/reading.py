@@ -242,8 +242,8 @@ class Reading:
 
 def _bytes_of(messages: Sequence[Message]) -> int:
     """Return the size of records; their keys and headers may be larger than their values."""
-    parts = [*(message.value() for message in messages), *(message.key() for message in messages)]
-    size = sum(map(len, filter(None, parts)))
+    values, keys = [message.value() for message in messages], [message.key() for message in messages]
+    size = sum(map(len, filter(None, values))) + sum(map(len, filter(None, keys)))
     headers = headers_of(messages)
     if headers is not None:
         size += sum(len(name) + len(value or b"") for entries in headers for name, value in entries)
