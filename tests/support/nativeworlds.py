@@ -8,12 +8,20 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 from tests.support.engines import json_schema_of
+from tests.support.goldentokens import golden_tokens
 
 from tokenweir.core import avro, jsonschema
 from tokenweir.core.schema import CONTAINERS, Kind, Node, Schema
 
 Document = dict[str, Any]
 Json = Any
+
+#: Each way of making tokens that there is, once.
+_PINNED: Final = {
+    f"pinned{number}": json.loads(parameters)
+    for number, parameters in enumerate(dict.fromkeys(json.dumps(entry) for entry, _, _ in golden_tokens()))
+}
+_UUIDS: Final = tuple(name for name, parameters in _PINNED.items() if parameters["format"] == "uuid")
 
 _TEXT_TREATMENTS: Final = (
     "keep", "drop", {"tokenize": "opaque"}, {"tokenize": "sealed"}, {"tokenize": "digits"}, {"tokenize": "email"},
@@ -22,6 +30,7 @@ _TEXT_TREATMENTS: Final = (
     {"generalize": {"map": {"A": "B", "Anna": ""}, "else": "other"}}, {"generalize": {"map": {"A": "B"}}},
     {"generalize": {"url": {"path": 1, "query": ["page", "caf\u00e9"]}}},
     {"generalize": {"user_agent": "family"}}, {"generalize": {"shift_days": 400}},
+    *({"tokenize": name} for name in _PINNED),
 )  # fmt: skip
 _WHOLE_TREATMENTS: Final = (
     "keep", "drop", {"tokenize": "digits"}, {"tokenize": "number"}, {"generalize": {"round": 10}},
@@ -51,7 +60,7 @@ _DECIMAL_TREATMENTS: Final = (
     {"generalize": {"round": 0.25}},
     {"generalize": {"buckets": [0, 1.5, 90]}},
 )
-_FIXED_TREATMENTS: Final = ("keep", "drop", {"tokenize": "uuid"}, {"tokenize": "hex"})
+_FIXED_TREATMENTS: Final = ("keep", "drop", *({"tokenize": name} for name in ("uuid", "hex", *_UUIDS)))
 _ENUM_TREATMENTS: Final = (
     "keep",
     "drop",
@@ -73,6 +82,7 @@ _TOKENS: Final = {
     "uuid": {"format": "uuid"},
     "hex": {"format": "hex", "length": 32},
     "order": {"format": "pattern", "pattern": "([a-z0-9]{6})"},
+    **_PINNED,
 }
 _SCALARS: Final[tuple[Json, ...]] = (
     "string", "string", "boolean", "int", "long", "float", "double", "bytes",
@@ -193,7 +203,7 @@ def _fitting(node: Node) -> tuple[Json, ...]:
     if "timestamp" in node.logical or node.logical == "date-time":
         return _TIME_TREATMENTS
     if node.logical == "uuid":
-        return ("keep", "drop", {"tokenize": "uuid"})
+        return ("keep", "drop", {"tokenize": "uuid"}, *({"tokenize": name} for name in _UUIDS))
     return _FITTING.get(node.kind, ("keep", "drop"))
 
 
@@ -229,6 +239,12 @@ def _classes(draw: st.DrawFn, node: Node) -> Iterator[tuple[str, Document]]:
             yield node.path, {}
         else:
             yield node.path, _class(draw, _fitting(node))
+
+
+def _used(classes: Document) -> Document:
+    """Return the token entries that classes use."""
+    text = json.dumps(classes)
+    return {name: parameters for name, parameters in _TOKENS.items() if f'"tokenize": "{name}"' in text}
 
 
 _BASES: Final = ("consent", "consent", "opt_out", "legitimate_interest", "contract")
@@ -301,7 +317,7 @@ def worlds(draw: st.DrawFn) -> tuple[str, str]:
         "purposes": {"offers": _purpose(draw), "billing": _purpose(draw)},
         "subjects": {"customer": {"class": "person", "form": form}, "device": {"class": "device", "form": "text"}},
         "classes": classes,
-        "tokens": _TOKENS,
+        "tokens": _used(classes),
         "audiences": {
             "crm": {"title": "CRM", "purposes": ["offers", "billing"], "recipients": [{"id": "a", **recipient}]},
             "ads": {"title": "Ads", "purposes": ["offers"], "recipients": [{"id": "b", **recipient}]},
