@@ -37,7 +37,7 @@ def test_a_record_counts_once_for_each_audience_and_once_in_each_epoch(tmp_path:
 
     found = read_slot(path).values
     records = {
-        (audience, fate): found[Series(metrics.RECORDS, ("raw", audience, fate))]
+        (audience, fate): float(str(found[Series(metrics.RECORDS, ("raw", audience, fate))]))
         for audience in ("crm", "ads")
         for fate in Fate
     }
