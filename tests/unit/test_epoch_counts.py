@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tokenweir.core.batches import OutputBatch
 from tokenweir.core.context import EpochOutput, fed_epochs
 from tokenweir.core.outcome import Fate, Outcome, Reason, Treated
 from tokenweir.runtime.position import ConsentPosition, Source
@@ -31,8 +32,12 @@ def test_a_record_counts_once_for_each_audience_and_once_in_each_epoch(tmp_path:
     sanitized = Outcome(Fate.SANITIZED, treated={Treated.TOKENIZED: 2})
     rejected = Outcome.rejected(Reason.VALUE_INVALID)
     rows = [[sanitized, sanitized, Outcome(Fate.WITHHELD)], [rejected, rejected, rejected], [sanitized] * 3]
+    outcomes = [OutputBatch() for _ in OUTPUTS]
+    for row in rows:
+        for output, outcome in zip(outcomes, row, strict=True):
+            output.add(outcome, b"")
 
-    tally.committed(outcomes=rows, timestamps_ms=[0, 0, 0], now_ms=100_000, duration_seconds=0.1)
+    tally.committed(outcomes=outcomes, timestamps_ms=[0, 0, 0], now_ms=100_000, duration_seconds=0.1)
     tally.key_age(100_000)
 
     found = read_slot(path).values

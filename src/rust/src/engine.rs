@@ -13,6 +13,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ahash::RandomState;
 pub use slice::Engine;
 
 use crate::codec::{Format, Reader, Writer};
@@ -127,10 +128,8 @@ struct Output {
 
 struct Written {
     root: Out,
-    /// Whether anything of it depends on whom a record is about.
-    is_keyed: bool,
     writer: Writer,
-    programs: Mutex<HashMap<(u64, bool), Arc<Program>>>,
+    programs: Mutex<HashMap<(u64, bool), Arc<Program>, RandomState>>,
 }
 
 impl Plan {
@@ -178,7 +177,7 @@ impl Output {
             Some(OutputValue { root, schema }) => {
                 check(&root).map_err(|Unfit(message)| message.to_owned())?;
                 let writer = Writer::new(&schema).map_err(|error| error.to_string())?;
-                Some(Written { is_keyed: root.is_keyed(), root, writer, programs: Mutex::default() })
+                Some(Written { root, writer, programs: Mutex::default() })
             }
         };
         Ok(Self { settings, value })

@@ -10,11 +10,11 @@ mod shift;
 mod url;
 mod user_agent;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 pub use printable::Printable;
 
+use crate::codec::Arena;
 use crate::plan::{Coarser, Place};
 use crate::prf::Keyed;
 use crate::schema::Kind;
@@ -87,23 +87,30 @@ impl Generalizer {
 
     /// Return the coarser value, or none if the value does not fit. An empty text and null are for the caller.
     #[must_use]
-    pub fn apply<'v>(&'v self, value: &'v Value<'_>, printable: &Printable, keyed: Keyed<'_>) -> Option<Value<'v>> {
+    pub fn apply<'v>(
+        &'v self,
+        value: &Value<'v>,
+        printable: &Printable,
+        keyed: Keyed<'_>,
+        arena: &'v Arena,
+    ) -> Option<Value<'v>> {
+        let new = |text: String| Value::Text(arena.alloc_str(&text));
         match (self, value) {
-            (Self::Floor(floor), _) => floor.apply(value),
-            (Self::Round(round), _) => round.apply(value),
-            (Self::Buckets(buckets), _) => buckets.apply(value),
+            (Self::Floor(floor), _) => floor.apply(value, arena),
+            (Self::Round(round), _) => round.apply(value).map(|coarse| coarse.value(arena)),
+            (Self::Buckets(buckets), _) => buckets.apply(value).map(|coarse| coarse.value(arena)),
             (Self::Prefix(characters), Value::Text(text)) => {
                 // A text that has no further character would stay whole.
                 let (end, _) = text.char_indices().nth(*characters)?;
-                text.get(..end).map(|prefix| Value::Text(Cow::Borrowed(prefix)))
+                text.get(..end).map(Value::Text)
             }
-            (Self::Network(bits), Value::Text(text)) => address::network(text, *bits).map(Cow::Owned).map(Value::Text),
+            (Self::Network(bits), Value::Text(text)) => address::network(text, *bits).map(new),
             (Self::Table { table, default }, Value::Text(text)) => {
-                table.get(&**text).or(default.as_ref()).map(|found| Value::Text(Cow::Borrowed(found)))
+                table.get(*text).or(default.as_ref()).map(|found| Value::Text(found))
             }
-            (Self::Url(url), Value::Text(text)) => url.apply(text, printable).map(Cow::Owned).map(Value::Text),
-            (Self::UserAgent(families), Value::Text(text)) => Some(Value::Text(Cow::Borrowed(families.of(text)))),
-            (Self::Shift(shift), _) => shift.apply(value, keyed),
+            (Self::Url(url), Value::Text(text)) => url.apply(text, printable).map(new),
+            (Self::UserAgent(families), Value::Text(text)) => Some(Value::Text(families.of(text))),
+            (Self::Shift(shift), _) => shift.apply(value, keyed, arena),
             _ => None,
         }
     }

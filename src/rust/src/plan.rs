@@ -366,22 +366,6 @@ pub enum Out {
     },
 }
 
-impl Out {
-    /// Whether anything of it depends on whom the record is about.
-    #[must_use]
-    pub fn is_keyed(&self) -> bool {
-        match self {
-            Self::Leaf { rules, .. } => rules.rules.iter().any(|rule| rule.action.is_keyed()),
-            Self::Record { fields, .. } => fields.iter().any(|field| field.value.is_keyed()),
-            Self::Array { items, .. } => items.is_keyed(),
-            Self::Map { named, values, .. } => {
-                named.iter().map(|(_, value)| value).chain(values.as_deref()).any(Self::is_keyed)
-            }
-            Self::Union { branches, .. } => branches.iter().flatten().any(Self::is_keyed),
-        }
-    }
-}
-
 /// A field of a record that may leave.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -28,11 +28,12 @@ impl Prf {
 }
 
 /// Whom a record is about: its primary subject.
-pub struct Person {
+#[derive(Clone, Copy)]
+pub struct Person<'p> {
     /// The type.
-    pub kind: String,
+    pub kind: &'p str,
     /// The canonical id.
-    pub id: String,
+    pub id: &'p str,
 }
 
 /// The keyed functions of an engine, by their number, and whom the record at hand is about.
@@ -41,13 +42,13 @@ pub struct Keyed<'k> {
     /// The functions.
     pub prfs: &'k [Prf],
     /// The person; without one every value that needs one is invalid.
-    pub person: Option<&'k Person>,
+    pub person: Option<Person<'k>>,
 }
 
 impl<'k> Keyed<'k> {
     /// Return a function and the person, if there are both.
     #[must_use]
-    pub fn pair(self, number: usize) -> Option<(&'k Prf, &'k Person)> {
+    pub fn pair(self, number: usize) -> Option<(&'k Prf, Person<'k>)> {
         Some((self.prfs.get(number)?, self.person?))
     }
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from tokenweir.core import timestamps
+from tokenweir.core.batches import OutputBatch, RecordBatch, output_batches
 from tokenweir.core.bound import BoundOutput, BoundPlan
 from tokenweir.core.consent import PurposeRule, SubjectConsent, passing
 from tokenweir.core.engineapi import UNWATCHED, ConsentLookup, Record, Watch
@@ -134,6 +135,12 @@ class ReferenceEngine:
         if prf is None:
             prf = self._prfs[domain, epoch, spec] = Prf(self._keyset.generalize_key(domain, spec, epoch))
         return prf
+
+    def run(
+        self, batch: RecordBatch, consent: ConsentLookup, now_ms: int, watch: Watch = UNWATCHED
+    ) -> list[OutputBatch]:
+        """Return for each output what becomes of the first records of a batch, as :meth:`process` finds it."""
+        return output_batches(batch, self.process(batch.records(), consent, now_ms, watch))
 
     def process(
         self,

@@ -56,6 +56,7 @@ from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.hardening import limit_memory, protect_memory
 from tokenweir.runtime.plans import PlanCache, logged_id, register_derived
 from tokenweir.runtime.quarantine import Suspects
+from tokenweir.runtime.reading import WorkerSettings
 from tokenweir.runtime.replaychild import ReplayOrder, ReplayParts, new_ledger, run_replay
 from tokenweir.runtime.replayintake import ReplayTally
 from tokenweir.runtime.schemawatch import SchemaWatch
@@ -64,7 +65,7 @@ from tokenweir.runtime.starts import set_starts
 from tokenweir.runtime.status import ChildState, StatusWriter
 from tokenweir.runtime.tally import Tally
 from tokenweir.runtime.topicwatch import TopicWatch
-from tokenweir.runtime.worker import Worker, WorkerSettings
+from tokenweir.runtime.worker import Worker
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import configure_logging, crash_guard, log

@@ -25,13 +25,14 @@ from tokenweir.runtime.clock import Clock, SystemClock
 from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.plans import PlanCache
 from tokenweir.runtime.quarantine import Suspects
+from tokenweir.runtime.reading import WorkerSettings
 from tokenweir.runtime.replayintake import LetterConsumer, ReplayDelivery, ReplayIntake, ReplayTally
 from tokenweir.runtime.replayledger import Intent, Ledger
 from tokenweir.runtime.replayletters import Choice, Desk
 from tokenweir.runtime.replaysource import SourceRecords
 from tokenweir.runtime.status import MAX_BATCH_RECORDS
 from tokenweir.runtime.survey import replay_group
-from tokenweir.runtime.worker import Worker, WorkerSettings
+from tokenweir.runtime.worker import Worker
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import log
 

@@ -36,11 +36,11 @@ const PRODUCT_BITS: u128 = 122;
 ///
 /// `metres` is one of [`METRES`], so that no product below passes 128 bits.
 #[must_use]
-pub fn point(latitude: f64, longitude: f64, metres: u32, prf: &Prf, person: &Person) -> Option<(f64, f64)> {
+pub fn point(latitude: f64, longitude: f64, metres: u32, prf: &Prf, person: Person<'_>) -> Option<(f64, f64)> {
     let latitude = coordinate(latitude, MAX_LATITUDE)?;
     let longitude = coordinate(longitude, MAX_LONGITUDE)?;
     let place = Place::of(latitude, longitude, metres)?;
-    let digest = prf.of(&[&person.kind, &person.id, &place.row.to_string(), &place.column.to_string()]);
+    let digest = prf.of(&[person.kind, person.id, &place.row.to_string(), &place.column.to_string()]);
     let (north, east) = place.point_near(&Offset::of(&digest, metres))?;
     Some((degrees(north), degrees(east)))
 }
@@ -170,11 +170,11 @@ mod tests {
     #[test]
     fn what_is_no_position_of_the_grid_has_no_point() {
         let prf = Prf::new(&[7; 32]).unwrap();
-        let person = Person { kind: "customer".into(), id: "1".into() };
+        let person = Person { kind: "customer", id: "1" };
         for (latitude, longitude) in [(85.1, 0.0), (0.0, -180.1), (f64::NAN, 0.0), (0.0, f64::INFINITY)] {
-            assert!(point(latitude, longitude, 500, &prf, &person).is_none());
+            assert!(point(latitude, longitude, 500, &prf, person).is_none());
         }
-        assert!(point(0.0, 0.0, 0, &prf, &person).is_none());
-        assert!(point(85.0, 180.0, 500, &prf, &person).is_some());
+        assert!(point(0.0, 0.0, 0, &prf, person).is_none());
+        assert!(point(85.0, 180.0, 500, &prf, person).is_some());
     }
 }

@@ -1,8 +1,7 @@
 //! Dates and times moved by a whole number of days; see `tokenweir.core.generalize.shift`.
 
-use std::borrow::Cow;
-
 use super::Unfit;
+use crate::codec::Arena;
 use crate::plan::Place;
 use crate::prf::Keyed;
 use crate::schema::Kind;
@@ -53,14 +52,14 @@ impl Shift {
     }
 
     /// Return the value so many days later as whoever the record is about moves by.
-    pub fn apply(&self, value: &Value<'_>, keyed: Keyed<'_>) -> Option<Value<'static>> {
+    pub fn apply<'v>(&self, value: &Value<'_>, keyed: Keyed<'_>, arena: &'v Arena) -> Option<Value<'v>> {
         let (prf, person) = keyed.pair(self.prf)?;
-        let days = personal_days(&prf.of(&[&person.kind, &person.id]), self.largest);
-        let text = |text: String| Value::Text(Cow::Owned(text));
+        let days = personal_days(&prf.of(&[person.kind, person.id]), self.largest);
+        let text = |text: String| Value::Text(arena.alloc_str(&text));
         match (&self.reading, value) {
             (Reading::Ticks { per_second }, _) => moved(integer_of(value)?, days, *per_second).map(Value::Integer),
             (Reading::JsonMilliseconds, _) => {
-                moved(integer_of(value)?, days, 1_000).map(|moved| Value::Number(Cow::Owned(moved.to_string())))
+                moved(integer_of(value)?, days, 1_000).map(|moved| Value::Number(arena.alloc_str(&moved.to_string())))
             }
             (Reading::Days, _) => moved_days(integer_of(value)?, days).map(Value::Integer),
             (Reading::TextDate, Value::Text(found)) => moved_date(found, days).map(text),

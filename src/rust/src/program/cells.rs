@@ -2,7 +2,12 @@
 
 use std::collections::HashMap;
 
+use ahash::RandomState;
+use bumpalo::collections::Vec as ArenaVec;
+
+use crate::codec::Arena;
 use crate::generalize::noise;
+use crate::hexagons;
 use crate::plan::{Action, Coarser, FieldOut, Out, Rules};
 use crate::prf::Keyed;
 use crate::value::Value;
@@ -21,10 +26,16 @@ impl Cell {
     pub const fn position(self) -> (u8, f64, f64) {
         (self.resolution, f64::from_bits(self.latitude), f64::from_bits(self.longitude))
     }
+
+    /// Return the rounded centre where H3 need not be asked.
+    pub(super) fn certain_centre(self) -> Option<(f64, f64)> {
+        let (resolution, latitude, longitude) = self.position();
+        hexagons::centre(resolution, latitude, longitude)
+    }
 }
 
 /// The centres of cells, rounded, as far as they are known; positions may be such that have none.
-pub type Centres = HashMap<Cell, Option<(f64, f64)>>;
+pub type Centres = HashMap<Cell, Option<(f64, f64)>, RandomState>;
 
 /// Decimals of a cell's centre.
 const CENTRE_DECIMALS: usize = 6;
@@ -65,19 +76,19 @@ pub(super) enum Snapped {
 
 impl Snapped {
     /// Return the value that leaves, if there is one.
-    pub(super) fn value(self) -> Option<Value<'static>> {
+    pub(super) fn value(self, arena: &Arena) -> Option<Value<'_>> {
         match self {
             Self::NoCell => None,
             Self::Degrees { degrees, decimals: None } => Some(Value::Real(degrees)),
             Self::Degrees { degrees, decimals: Some(decimals) } => {
-                Some(Value::Number(format!("{degrees:.decimals$}").into()))
+                Some(Value::Number(arena.alloc_str(&format!("{degrees:.decimals$}"))))
             }
         }
     }
 }
 
 /// Coordinates by the index of their field.
-pub(super) type Replaced = Vec<(usize, Snapped)>;
+pub(super) type Replaced<'v> = &'v [(usize, Snapped)];
 
 /// Return what replaces the coordinates of a record, for the actions of one case.
 pub(super) fn replacements<'o>(
@@ -122,13 +133,14 @@ fn scalars(out: &Out) -> Vec<&Out> {
 /// Return the coordinates of a record that are replaced, or the cell whose centre must be known first.
 ///
 /// A replacement sees what those before it have replaced.
-pub(super) fn replaced(
+pub(super) fn replaced<'v>(
     replacements: &[Replacement],
     record: &[Value<'_>],
     centres: &Centres,
     keyed: Keyed<'_>,
-) -> Result<Replaced, Cell> {
-    let mut replaced = Replaced::new();
+    arena: &'v Arena,
+) -> Result<Replaced<'v>, Cell> {
+    let mut replaced: ArenaVec<'v, (usize, Snapped)> = ArenaVec::new_in(arena);
     for replacement in replacements {
         let latitude = coordinate(replacement.latitude, record, &replaced);
         let longitude = coordinate(replacement.longitude, record, &replaced);
@@ -152,7 +164,7 @@ pub(super) fn replaced(
             replaced.push((*index, snapped));
         }
     }
-    Ok(replaced)
+    Ok(replaced.into_bump_slice())
 }
 
 /// A coordinate that is there; it has no degrees where it is no number.

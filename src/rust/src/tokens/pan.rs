@@ -1,9 +1,11 @@
 //! Tokens of payment card numbers and IMEIs: the Luhn residue is chosen, never enciphered, so they stay one to one.
 #![forbid(unsafe_code)]
 
-use std::ops::RangeInclusive;
+use std::borrow::Cow;
+use std::ops::{Range, RangeInclusive};
 
 use crate::alphabets::Alphabet;
+use crate::digits;
 use crate::error::{Error, Result};
 
 use super::ranked::{Format, Number, Prepared};
@@ -55,31 +57,19 @@ impl Pan {
     }
 
     fn read<'t>(&self, text: &'t str, residue: u32) -> Option<Prepared<'t>> {
-        let mut digits = String::with_capacity(text.len());
-        let mut after_digit = false;
-        for character in text.chars() {
-            match character {
-                '0'..='9' => digits.push(character),
-                // Single separators stand between digits.
-                ' ' | '-' if after_digit => {}
-                _ => return None,
-            }
-            after_digit = character.is_ascii_digit();
-        }
-        let is_whole = after_digit && self.lengths.contains(&digits.len());
-        if !is_whole || luhn_residue(digits.bytes()) != residue {
+        let digits = digits_of(text)?;
+        if !self.lengths.contains(&digits.len()) || luhn_residue(digits.bytes()) != residue {
             return None;
         }
         let balance = digits.len().checked_sub(1 + self.keep_last)?;
-        let last = digits.split_off(balance + 1);
-        digits.truncate(balance);
-        let free = digits.split_off(self.keep_first.min(balance));
+        let free = self.keep_first..balance;
         if free.len() < LEAST_FREE {
             return None;
         }
-        let length = free.len();
-        let kept = digits + &last;
-        Some(Prepared { number: Number::Text(free.into()), length, kept: kept.into(), frame: text })
+        // Digits are kept at one of the ends, at most.
+        let kept = if self.keep_first > 0 { 0..self.keep_first } else { balance + 1..digits.len() };
+        let (length, number) = (free.len(), Number::Text(part(&digits, free)?));
+        Some(Prepared { number, length, kept: part(&digits, kept)?, frame: text })
     }
 
     fn write(&self, prepared: &Prepared<'_>, number: &Number<'static>, residue: u32) -> String {
@@ -89,10 +79,38 @@ impl Pan {
         let zero = b"0".iter().copied();
         let unbalanced = luhn_residue(first.bytes().chain(free.bytes()).chain(zero).chain(last.bytes()));
         let balance = char::from_digit((10 + residue - unbalanced) % 10, 10).unwrap_or_default();
+        if prepared.kept.len() + free.len() + 1 == prepared.frame.len() {
+            return [first, &**free, &*balance.encode_utf8(&mut [0; 4]), last].concat();
+        }
         let mut digits = first.chars().chain(free.chars()).chain([balance]).chain(last.chars());
         let place = |place: char| if place.is_ascii_digit() { digits.next().unwrap_or_default() } else { place };
         prepared.frame.chars().map(place).collect()
     }
+}
+
+fn part<'t>(digits: &Cow<'t, str>, range: Range<usize>) -> Option<Cow<'t, str>> {
+    match digits {
+        Cow::Borrowed(digits) => digits.get(range).map(Cow::Borrowed),
+        Cow::Owned(digits) => digits.get(range).map(|part| Cow::Owned(part.to_owned())),
+    }
+}
+
+/// Return the digits of a text that has nothing else but single separators between them.
+fn digits_of(text: &str) -> Option<Cow<'_, str>> {
+    if digits::are_digits(text.as_bytes()) {
+        return Some(text.into());
+    }
+    let mut digits = String::with_capacity(text.len());
+    let mut after_digit = false;
+    for character in text.chars() {
+        match character {
+            '0'..='9' => digits.push(character),
+            ' ' | '-' if after_digit => {}
+            _ => return None,
+        }
+        after_digit = character.is_ascii_digit();
+    }
+    after_digit.then(|| digits.into())
 }
 
 impl Format for Pan {

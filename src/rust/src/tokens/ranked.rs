@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use ahash::RandomState;
+
 use crate::alphabets::Alphabet;
 use crate::bylength::ByLength;
 use crate::error::Result;
@@ -83,7 +85,8 @@ pub(super) trait Format {
 #[derive(Default)]
 struct Memory {
     shapes: HashMap<usize, Arc<Shape>>,
-    tweaks: HashMap<String, [u8; TWEAK_BYTES]>,
+    /// Texts choose what is kept, so that the hash must not let them choose where that lies.
+    tweaks: HashMap<String, [u8; TWEAK_BYTES], RandomState>,
 }
 
 /// A format with its keys.
@@ -212,20 +215,25 @@ impl<F: Format> Ranked<F> {
         Ok(shape)
     }
 
-    fn value(&self, prepared: &Prepared<'_>, shape: &Shape, memory: &mut Memory) -> Option<Value> {
-        let kept = prepared.kept.as_ref();
-        if !memory.tweaks.contains_key(kept) {
-            if memory.tweaks.len() >= CACHED_TWEAKS {
-                memory.tweaks.clear();
-            }
-            memory.tweaks.insert(kept.to_owned(), self.tweaks.tweak(kept));
+    fn tweak(&self, kept: &str, memory: &mut Memory) -> [u8; TWEAK_BYTES] {
+        if let Some(tweak) = memory.tweaks.get(kept) {
+            return *tweak;
         }
-        let tweak = memory.tweaks.get(kept)?;
+        if memory.tweaks.len() >= CACHED_TWEAKS {
+            memory.tweaks.clear();
+        }
+        let tweak = self.tweaks.tweak(kept);
+        memory.tweaks.insert(kept.to_owned(), tweak);
+        tweak
+    }
+
+    fn value(&self, prepared: &Prepared<'_>, shape: &Shape, memory: &mut Memory) -> Option<Value> {
+        let tweak = self.tweak(&prepared.kept, memory);
         let halves = match &prepared.number {
             Number::Text(text) => self.format.alphabet()?.halves(text, self.cipher.arithmetic(), shape),
             Number::Rank(rank) => shape.halves(rank),
         };
-        Some(Value { base: self.cipher.base(shape, tweak).ok()?, halves })
+        Some(Value { base: self.cipher.base(shape, &tweak).ok()?, halves })
     }
 
     /// Return halves in the form that the value had.

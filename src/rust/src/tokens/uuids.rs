@@ -1,6 +1,8 @@
 //! Tokens of UUIDs (RFC 9562): 122 bits are enciphered, version and variant are kept or chosen.
 #![forbid(unsafe_code)]
 
+use std::sync::LazyLock;
+
 use crate::rank::Rank;
 
 use super::encoding;
@@ -9,6 +11,12 @@ use super::ranked::{Format, Number, Prepared};
 const FREE_BITS: usize = 122;
 const LENGTH: usize = 36;
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+/// How many digits stand before each hyphen.
+const PARTS: [usize; 4] = [8, 4, 4, 4];
+
+/// Versions in hexadecimal with variants, by their six bits: what tokens keep.
+static KEPT: LazyLock<[String; 64]> =
+    LazyLock::new(|| std::array::from_fn(|bits| format!("{:x}{}", bits >> 2, bits & 3)));
 
 // Most significant bit first: 48 bits, 4 bits of version, 12 bits, 2 bits of variant, 62 bits (RFC 9562, section 4).
 const LAST: u128 = (1 << 62) - 1;
@@ -39,6 +47,7 @@ impl Format for Uuids {
         2
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "six bits")]
     fn prepare<'t>(&self, text: &'t str) -> Option<Prepared<'t>> {
         if text.len() != LENGTH {
             return None;
@@ -56,7 +65,7 @@ impl Format for Uuids {
         Some(Prepared {
             number: Number::Rank(Rank::Small(rank)),
             length: FREE_BITS,
-            kept: format!("{version:x}{variant}").into(),
+            kept: KEPT[(version << 2 | variant) as usize & 63].as_str().into(),
             frame: text,
         })
     }
@@ -77,9 +86,15 @@ impl Format for Uuids {
 }
 
 fn written(bits: u128) -> String {
-    let mut text = encoding::hex(&bits.to_be_bytes());
-    for place in HYPHENS {
-        text.insert(place, '-');
+    let digits = encoding::hex(&bits.to_be_bytes());
+    let mut text = String::with_capacity(LENGTH);
+    let mut rest = &*digits;
+    for length in PARTS {
+        let (part, behind) = rest.split_at(length.min(rest.len()));
+        text.push_str(part);
+        text.push('-');
+        rest = behind;
     }
+    text.push_str(rest);
     text
 }
