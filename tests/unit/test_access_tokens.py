@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -257,6 +259,35 @@ def test_an_issuer_that_is_away_is_waited_for_and_not_for_ever(issuer: Issuer) -
     issuer.down = False
     clock.seconds += RETRY_SECONDS
     assert check.verify(issuer.token("alice")).subject == "alice"
+
+
+def test_a_slow_issuer_holds_up_nobody_who_shows_a_known_key() -> None:
+    """While a made-up key is asked for, known ones go on; before the first answer everybody waits for it."""
+    asked, answer = threading.Event(), threading.Event()
+    clock = Clock()
+    document = {"keys": [EC.as_dict(private=False)]}
+
+    def fetch() -> object:
+        asked.set()
+        assert answer.wait(20)
+        return document
+
+    keys = IssuerKeys(fetch, clock)
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(keys.key, "ec") for _ in range(3)]
+        assert asked.wait(10)
+        answer.set()
+        assert all(each.result(20).kid == "ec" for each in waiting)
+        asked.clear()
+        answer.clear()
+        clock.seconds += RETRY_SECONDS
+        made_up = pool.submit(keys.key, "made-up")
+        assert asked.wait(10)
+        assert keys.key("ec").kid == "ec"
+        with pytest.raises(AccessTokenError):
+            keys.key("made-up-too")
+        answer.set()
+        assert isinstance(made_up.exception(20), AccessTokenError)
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"keys": {}}, {"keys": [{}] * (MOST_KEYS + 1)}, "x" * 2_000_000])

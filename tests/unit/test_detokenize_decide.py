@@ -253,6 +253,13 @@ def test_causes(identity: Identity, changes: dict[str, Any], cause: Cause) -> No
     assert (scene.bodies[-1]["kind"], scene.bodies[-1]["cause"]) == ("refuse", cause)
 
 
+def test_an_irreversible_entry_is_recorded_by_its_name() -> None:
+    """It is one of the policy's names, and an investigation wants to know."""
+    scene = Scene()
+    scene.ask(ALICE, entry="email", irreversible=True, key_usable=False)
+    assert (scene.bodies[-1]["entry"], scene.bodies[-1]["domain"]) == ("email", "crm")
+
+
 def test_what_a_caller_made_up_is_not_recorded() -> None:
     """A name of an entry or key domain, a reason or a ticket that no rule knows could be anybody's data."""
     scene = Scene()

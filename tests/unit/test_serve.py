@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from tokenweir.adapters.auditlog import AuditLog
 from tokenweir.api.documents import Problem
 from tokenweir.api.limits import MOST_CALLERS, Buckets
 from tokenweir.api.problems import PROBLEMS, problem
-from tokenweir.api.server import check_exposure
+from tokenweir.api.server import check_exposure, open_service
+from tokenweir.app.workspace import open_workspace
 from tokenweir.config.loader import load_config_text
 from tokenweir.errors import RefusedError
 
@@ -394,6 +396,7 @@ def test_a_withdrawn_grant_ends_at_once(api: Serving) -> None:
 ATTACKED = GRANTS.replace("requests: 5, values: 8}", "requests: 100000, values: 2500}")
 
 
+@pytest.mark.timeout(900)
 def test_an_attack_on_a_million_values_is_cut_at_the_budget(tmp_path: Path, issuer: Issuer) -> None:
     """Every token of a format of six digits is asked for, by eight at once: exactly the budget's values come out.
 
@@ -513,6 +516,12 @@ def test_this_machine_alone_needs_no_tls(host: str) -> None:
     """A proxy on the same machine may end TLS."""
     oidc = "{issuer: 'https://login.example.com', audience: a, jwks_url: 'https://login.example.com/keys'}"
     check_exposure(load_config_text(f"version: 1\nserve: {{host: '{host}', oidc: {oidc}}}\n", "c.yaml", {}))
+
+
+def test_two_services_do_not_share_counters(api: Serving) -> None:
+    """Counters of one state directory belong to one process; the second one does not start."""
+    with ExitStack() as stack, pytest.raises(RefusedError, match="of its own"):
+        open_service(open_workspace(config_path=api.scene.config, policy_path=None, environ={}), stack)
 
 
 def test_every_problem_has_its_body() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import signal
@@ -141,6 +142,27 @@ def test_what_is_not_fit_does_not_start(tmp_path: Path, issuer: Issuer, old: str
     result = scene.run("serve")
     assert result.exit_code in {1, 3}
     assert said in result.stderr
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else works without FastAPI, uvicorn and joserfc."""
+    scene = Reversing.make(tmp_path)
+    restore = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fastapi" else restore(name))
+    result = scene.run("serve")
+    assert result.exit_code == 3
+    assert "fastapi is not installed: pip install 'tokenweir[serve]'" in result.stderr
+
+
+def test_only_serve_imports_its_extra() -> None:
+    """The command line and detokenize run in an interpreter that refuses to import the extra."""
+    script = (
+        "import sys\n"
+        "for name in ('fastapi', 'starlette', 'uvicorn', 'joserfc'): sys.modules[name] = None\n"
+        "from tokenweir.cli import app\n"
+        "import tokenweir.app.detokenize, tokenweir.app.audit, tokenweir.cli.serve, tokenweir.cli.grants\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path, issuer: Issuer) -> None:

@@ -78,6 +78,7 @@ class IssuerKeys:
         self._fetch = fetch
         self._monotonic = monotonic
         self._lock = threading.Lock()
+        self._fetching = threading.Lock()
         self._keys: dict[str, Key] = {}
         self._fetched: float | None = None
         self._tried: float | None = None
@@ -91,9 +92,22 @@ class IssuerKeys:
         with self._lock:
             now = self._monotonic()
             fresh = self._fetched is not None and now - self._fetched < FRESH_SECONDS
-            if not (fresh and key_id in self._keys) and (self._tried is None or now - self._tried >= RETRY_SECONDS):
+            due = self._tried is None or now - self._tried >= RETRY_SECONDS
+            # Taken here already, so that whoever comes next and has no keys at all waits for this answer.
+            asks = due and not (fresh and key_id in self._keys) and self._fetching.acquire(blocking=False)
+            if asks:
                 self._tried = now
+            waits = self._fetched is None
+        if asks:
+            # Apart from the other lock: who shows a known key does not wait for what somebody else made up.
+            try:
                 self._refresh(now)
+            finally:
+                self._fetching.release()
+        elif waits:
+            with self._fetching:
+                pass
+        with self._lock:
             if self._fetched is None or self._monotonic() - self._fetched >= USABLE_SECONDS:
                 raise AccessTokenError("unavailable")
             if key_id not in self._keys:
@@ -103,10 +117,11 @@ class IssuerKeys:
     def _refresh(self, now: float) -> None:
         """Ask the issuer; without an answer what is known stays."""
         try:
-            self._keys = _usable_keys(self._fetch())
+            keys = _usable_keys(self._fetch())
         except (RegistryError, AccessTokenError):
             return
-        self._fetched = now
+        with self._lock:
+            self._keys, self._fetched = keys, now
 
 
 def _usable_keys(document: object) -> dict[str, Key]:

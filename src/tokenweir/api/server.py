@@ -32,6 +32,7 @@ from tokenweir.app.workspace import Workspace
 from tokenweir.config import Config
 from tokenweir.errors import FileFormatError, FindingsError, RefusedError, RegistryError, UsageError
 from tokenweir.runtime.gateway import keyset_of
+from tokenweir.runtime.statelock import open_lock, try_lock
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.collector import metrics_registry
 from tokenweir.telemetry.events import Event
@@ -96,6 +97,9 @@ def open_service(workspace: Workspace, stack: ExitStack) -> Service:
     keyset = keyset_of(config)
     service = Detokenizer(workspace.policy, grants, keyset, audit, most_tokens=config.detokenize.tokens)
     slots = config.state.directory / "serve"
+    lock = stack.enter_context(open_lock(slots))
+    if not try_lock(lock, passing=False):
+        raise RefusedError(f"{slots}: another tokenweir serve counts there; give each a state.directory of its own")
     clear_slots(slots)
     loaded = workspace.policy
     series = metrics.serve_series(

@@ -140,6 +140,17 @@ class Keyset:
         """Return the epochs of a key domain whose topics are fed beside that of the active one, the newest first."""
         return self._retiring.get(domain, ())
 
+    def epochs(self, domain: str) -> tuple[int, ...]:
+        """Return the epochs of a key domain whose root is open here, the newest first.
+
+        In a keyset that was opened as a whole these are all that are not destroyed.
+
+        Raises:
+            KeysError: the keyset has no active epoch for the domain.
+        """
+        newest = self.epoch(domain)
+        return tuple(sorted({newest, *(epoch for name, epoch in self._roots if name == domain)}, reverse=True))
+
     def entry_keys(self, domain: str, entry: str, spec: TokenSpec, epoch: int | None = None) -> EntryKeys:
         """Return the keys of a token entry; ``epoch`` None means the active one.
 

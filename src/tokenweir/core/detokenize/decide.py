@@ -306,7 +306,8 @@ def _refused(  # noqa: PLR0913 - what a refusal is made of.
 ) -> Decision:
     """Refuse. What the caller made up freely and no rule has taken is not recorded, ``words`` (reason, ticket) too."""
     facts = _facts(asked, grants, principal, grants.entries.get(asked.entry, ()))
-    if asked.entry not in grants.entries or asked.domain not in grants.domains:
+    known = asked.entry in grants.entries or asked.irreversible
+    if not known or asked.domain not in grants.domains:
         facts |= {"entry": None, "domain": None, "epoch": 0}
     if not words:
         facts |= {"reason": None, "ticket": None}
