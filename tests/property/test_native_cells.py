@@ -1,4 +1,4 @@
-"""The native engine's own centres of cells are those of H3, wherever it has one: at random, near borders, at all sizes."""
+"""The native engine's own centres of cells are those of H3: at random, near borders, near corners, at all sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ cell_centres = native_module().cell_centres
 RESOLUTIONS: Final = range(16)
 #: Of the positions of a resolution that lie anywhere, these may at most be left to H3. A coarse cell often lies on two
 #: faces of the icosahedron.
-LEFT_TO_H3: Final = {resolution: 0.02 for resolution in RESOLUTIONS} | {0: 0.4, 1: 0.15, 2: 0.1, 3: 0.05, 4: 0.03}
+LEFT_TO_H3: Final = dict.fromkeys(RESOLUTIONS, 0.02) | {0: 0.4, 1: 0.15, 2: 0.1, 3: 0.05, 4: 0.03}
 
 Position = tuple[int, float, float]
 
@@ -62,17 +62,20 @@ def _check(seed: int, count: int) -> None:
 
 
 def test_centres_are_those_of_h3() -> None:
+    """Wherever there is one, it is the rounded centre of the cell that H3 finds."""
     _check(1, 100_000)
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("seed", range(20))
 def test_many_centres_are_those_of_h3(seed: int) -> None:
+    """As above, with ten million positions."""
     _check(1_000 + seed, 500_000)
 
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 def test_few_are_left_to_h3(resolution: int) -> None:
+    """The comparison above is one of centres, and not of positions that are left to H3."""
     chosen = random.Random(resolution)
     found = cell_centres([_anywhere(chosen, resolution) for _ in range(10_000)])
     assert found.count(None) <= LEFT_TO_H3[resolution] * len(found)
@@ -80,5 +83,6 @@ def test_few_are_left_to_h3(resolution: int) -> None:
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 def test_all_pentagons_are_left_to_h3(resolution: int) -> None:
+    """A pentagon lies on five faces, and its centre in a corner of all of them."""
     found = cell_centres([(resolution, *h3.cell_to_latlng(cell)) for cell in h3.get_pentagons(resolution)])
     assert found == [None] * 12
