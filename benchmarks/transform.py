@@ -14,7 +14,9 @@ from benchmarks import packages, workload
 from benchmarks.plain import Plain
 from benchmarks.stats import spread, times
 from tokenweir.adapters.engines import EngineName, engine_name
+from tokenweir.core.batches import RecordBatch
 from tokenweir.core.engineapi import Record
+from tokenweir.runtime.plans import ReadyPlan
 
 #: The engine's batch in a worker.
 _BATCH: Final = 2_000
@@ -30,11 +32,14 @@ Contender = Callable[[list[bytes]], object]
 def _engine(bench: workload.Bench, name: EngineName, now_ms: int) -> Contender:
     """Return an engine that remembers no token yet."""
     engine, bound = bench.engine(name)
+    plan = ReadyPlan(bound, (1,))
 
     def run(data: list[bytes]) -> None:
         for start in range(0, len(data), _BATCH):
-            records = [(bound, Record(value, None, now_ms)) for value in data[start : start + _BATCH]]
-            engine.process(records, lambda _: bench.consent, now_ms)
+            values = data[start : start + _BATCH]
+            count = len(values)
+            records = RecordBatch([plan] * count, values, [None] * count, [now_ms] * count)
+            engine.run(records, lambda _: bench.consent, now_ms)
 
     return run
 

@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import nativeschemes
 import speed
 from tables import NOTE, table
 
@@ -21,6 +22,7 @@ from tokenweir.app.fileschemas import FILE_SCHEMAS
 from tokenweir.app.rules import RULES
 from tokenweir.config.models import Config
 from tokenweir.core import deadletter
+from tokenweir.core.detokenize.models import Grants
 from tokenweir.core.outcome import REASONS
 from tokenweir.core.policy.models import Policy
 from tokenweir.telemetry.metrics import METRICS
@@ -109,6 +111,12 @@ def config() -> str:
         "`TOKENWEIR__SECTION__KEY` replaces a key; relative paths are relative to the file."
     )
     return models("Keys of the configuration", introduction, json_schema(Config, "configuration"))
+
+
+def grants() -> str:
+    """Return the reference of the grants file's keys."""
+    introduction = "Every key of the file that `detokenize.grants` names: who may turn tokens back into values."
+    return models("Keys of the grants file", introduction, json_schema(Grants, "grants"))
 
 
 def metrics() -> str:
@@ -201,12 +209,15 @@ FILES: dict[str, Callable[[], str]] = {
     "schemas/deadletter.avsc": lambda: as_json(json.loads(deadletter.SCHEMA)),
     "docs/reference/policy.md": policy,
     "docs/reference/config.md": config,
+    "docs/reference/grants.md": grants,
     "docs/reference/metrics.md": metrics,
     "docs/reference/reasons.md": reasons,
     "docs/reference/rules.md": rules,
     "docs/reference/cli.md": cli,
     "docs/reference/speed.md": speed.page,
     "docs/speed.svg": speed.plot,
+    "src/rust/src/tokens/namelists.rs": nativeschemes.namelists,
+    "src/rust/src/tokens/schemes.rs": nativeschemes.schemes,
     "README.md": lambda: speed.readme((ROOT / "README.md").read_text("utf-8")),
 }
 

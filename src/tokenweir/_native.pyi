@@ -16,9 +16,12 @@ __all__ = [
     "TextFF1",
     "Tokenizer",
     "__version__",
+    "cell_centres",
 ]
 
 __version__: Final[str]
+
+def cell_centres(positions: Sequence[tuple[int, float, float]], /) -> list[tuple[float, float] | None]: ...
 
 @final
 class Codec:
@@ -71,19 +74,45 @@ class _Host(Protocol):
     def centres(self, positions: list[tuple[int, float, float]], /) -> Sequence[tuple[float, float] | None]: ...
     def consents(self, subjects: list[tuple[str, str]], /) -> Sequence[Any]: ...
 
+class _FramedPlan(Protocol):
+    @property
+    def bound(self) -> Any: ...  # noqa: ANN401 - a NativePlan, which this module does not import.
+    @property
+    def prefixes(self) -> Sequence[bytes]: ...
+
+_Header: TypeAlias = tuple[str, bytes | None]
+# Fates; of the sanitized records values, keys, timestamps, and headers by their place; rejected records with reason and
+# field path; counts of fields.
+_OutputColumns: TypeAlias = tuple[
+    bytes,
+    list[bytes | None],
+    list[bytes | None],
+    list[int],
+    list[tuple[int, list[_Header]]],
+    list[tuple[int, str, str]],
+    list[int],
+]
+
 @final
 class Engine:
     def __new__(cls, max_output_bytes: int) -> Engine: ...
+    def add_prf(self, key: bytes) -> int: ...
     def add_table(self, spec: str, key: bytes, tweak_key: bytes) -> int: ...
     def process(
+        self, batch: Sequence[tuple[Plan, Any]], now_ms: int, host: _Host, snapshot: _Snapshot | None = None
+    ) -> tuple[list[list[Any]], list[str]]: ...
+    def run(
         self,
-        batch: list[tuple[Plan, Any]],
-        first: int,
-        count: int,
+        plans: Sequence[_FramedPlan],
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None],
+        timestamps_ms: Sequence[int],
+        headers: Sequence[Sequence[_Header]] | None,
+        frame_bytes: int,
         now_ms: int,
         host: _Host,
         snapshot: _Snapshot | None = None,
-    ) -> tuple[list[list[Any]], list[str]]: ...
+    ) -> tuple[list[_OutputColumns], list[str]]: ...
     def __reduce__(self) -> NoReturn: ...
 
 @final

@@ -7,6 +7,8 @@ The tree::
     ├── UsageError                 2  the command line itself is wrong
     ├── RefusedError               3  refused for safety; it takes the world (broker, registry, keys) to know
     │   ├── KeysError              3  keyset or KEK missing, wrong, or readable by others
+    │   │   ├── KekUnreachableError  3  the KEK's provider did not answer usefully in time
+    │   │   └── WrappedRootError   3  a root does not open under its KEK for its place
     │   └── PreflightError         3  a topic, permission or plan is not fit to start
     ├── RegistryError              3  the schema registry did not answer usefully; carries a kind
     ├── FileFormatError            1  a file given on the command line cannot be read
@@ -74,6 +76,17 @@ class RefusedError(TokenweirError):
 
 class KeysError(RefusedError):
     """The keyset or its key-encryption key is missing, does not open, or is not protected."""
+
+
+class KekUnreachableError(KeysError):
+    """The provider of the KEK did not answer usefully in time; it has not said that the KEK may not be used."""
+
+
+class WrappedRootError(KeysError):
+    """A wrapped root does not open: it was changed, or sealed for another place or by another KEK."""
+
+    def __init__(self) -> None:
+        super().__init__("a wrapped root does not open")
 
 
 class PreflightError(RefusedError):

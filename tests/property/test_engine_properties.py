@@ -22,8 +22,14 @@ _PROPERTY = settings(max_examples=40, deadline=None, suppress_health_check=list(
 
 #: Place, how its values look, and the treatments that fit it.
 _PLACES = {
-    "text": ("text", ("keep", "drop", "{tokenize: opaque}", "{generalize: {prefix: 3}}")),
-    "number": ("integer", ("keep", "drop", "{tokenize: digits}", "{generalize: {round: 100000000}}")),
+    "text": (
+        "text",
+        ("keep", "drop", "{tokenize: opaque}", "{generalize: {prefix: 3}}", "{generalize: {user_agent: family}}"),
+    ),
+    "number": (
+        "integer",
+        ("keep", "drop", "{tokenize: digits}", "{generalize: {round: 100000000}}", "{generalize: {shift_days: 99}}"),
+    ),
     "email": ("email", ("keep", "drop", "{tokenize: email}")),
     "box.inner": ("text", ("keep", "drop", "{tokenize: opaque}")),
     "box.count": ("integer", ("keep", "drop", "{tokenize: digits}")),

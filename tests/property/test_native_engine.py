@@ -27,12 +27,15 @@ from tests.support.nativepeople import People
 from tests.support.nativeworlds import worlds
 from tests.unit import test_engine
 
+from tokenweir.core.batches import RecordBatch
 from tokenweir.core.consent import UNKNOWN, SubjectConsent
 from tokenweir.core.engineapi import Record
-from tokenweir.core.outcome import Treated
+from tokenweir.core.generalize.user_agent import RULES
+from tokenweir.core.outcome import Reason, Treated
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import FindingsError, SchemaError
 from tokenweir.runtime import preflight
+from tokenweir.runtime.plans import ReadyPlan
 
 native_module()
 
@@ -95,10 +98,10 @@ def test_random_worlds(world: tuple[str, str], seed: int) -> None:
 _COARSE: Final = {
     "double": ("{round: 0.1}", "{round: 2.5}", "{round: 1.0e-9}", "{buckets: [-1, 0.3, 0.7, 1.0e+21]}"),
     "float": ("{round: 0.1}", "{buckets: [-1, 0.3, 0.7]}"),
-    "long": ("{round: 7}", "{buckets: [-5, 0, 1000]}", "{time: hour}", "{time: month}"),
+    "long": ("{round: 7}", "{buckets: [-5, 0, 1000]}", "{time: hour}", "{time: month}", "{shift_days: 20000}"),
     "string": (
         "{prefix: 3}", "{prefix: 20, of: ip}", "{prefix: 90, of: ip}", "{time: day}", "{time: year}",
-        "{url: {path: 2, query: [q, page, 'a b']}}",
+        "{url: {path: 2, query: [q, page, 'a b']}}", "{user_agent: family}", "{shift_days: 5}", "{shift_days: 36525}",
     ),
 }  # fmt: skip
 _ADDRESSES: Final = st.ip_addresses().map(str) | st.from_regex(r"[0-9a-fA-F:.]{2,30}", fullmatch=True)
@@ -111,11 +114,18 @@ _URLS: Final = st.from_regex(
     r"([?&;]|q=|page=1|a\+b=|%61%20b=|%C3%28|x=%3D|=|1|\u00e9|\u0378){0,7}(#f)?",
     fullmatch=True,
 )
+#: Headers out of the marks that the rules look for, in the wrong order and in parts, too.
+_MARKS: Final = sorted({mark for _, marks in RULES for mark in marks})
+_AGENTS: Final = st.builds(
+    lambda marks, upper: " ".join(marks).upper() if upper else " ".join(marks),
+    st.lists(st.sampled_from([*_MARKS, "Mozilla/5.0", "\u212a", "\u0130", "/"]), max_size=5),
+    st.booleans(),
+)
 _VALUES: Final[dict[str, st.SearchStrategy[object]]] = {
     "double": st.floats(allow_nan=False, allow_infinity=False) | st.decimals(-1000, 1000, places=3).map(float),
     "float": st.floats(width=32, allow_nan=False, allow_infinity=False),
     "long": st.integers(-(2**63), 2**63 - 1) | st.integers(-(2**45), 2**48),
-    "string": st.text(max_size=12) | _ADDRESSES | _TIMES | _URLS,
+    "string": st.text(max_size=12) | _ADDRESSES | _TIMES | st.dates().map(str) | _URLS | _AGENTS,
 }
 
 
@@ -179,6 +189,52 @@ def test_a_watch_is_told_of_each_slice() -> None:
     assert watch.noted == [(0, 500), (500, 500), (1000,)]
     watch = _Watch(slices=1)
     assert len(engine.process([(bound, record)] * 1001, lambda _: UNKNOWN, NOW_MS, watch)) == 500
+
+
+def _columns(plan: ReadyPlan, record: Record, count: int) -> RecordBatch:
+    values = [record.value] * count
+    return RecordBatch([plan] * count, values, [None] * count, [record.timestamp_ms] * count)
+
+
+def test_columns_end_with_the_slice_after_which_it_is_enough() -> None:
+    """As outcomes do; a batch without records has no outputs."""
+    engine, bound, record = _native()
+    plan = ReadyPlan(bound, (7,))
+    for slices, decided in ((10, 1001), (2, 1000), (1, 500)):
+        watch = _Watch(slices)
+        outputs = engine.run(_columns(plan, record, 1001), lambda _: UNKNOWN, NOW_MS, watch)
+        assert [len(output) for output in outputs] == [decided]
+        assert watch.noted == [(0, 500), (500, 500), (1000,)][:slices]
+    assert engine.run(_columns(plan, record, 0), lambda _: UNKNOWN, NOW_MS) == []
+
+
+def test_columns_that_do_not_fit_are_refused_without_showing_them() -> None:
+    """They would put one record's key or time to another's value, or its value into another's output."""
+    engine, bound, record = _native()
+    plan, other = ReadyPlan(bound, (7,)), ReadyPlan(bound, (7, 8))
+    good = _columns(plan, record, 2)
+    bad = [
+        dataclasses.replace(good, values=[b"canary"]),
+        dataclasses.replace(good, values=[cast("bytes", "canary"), b""]),
+        dataclasses.replace(good, keys=[b"canary"]),
+        dataclasses.replace(good, timestamps_ms=[1]),
+        dataclasses.replace(good, headers=[[("canary", b"")]]),
+        dataclasses.replace(good, plans=[plan, other]),
+    ]
+    for batch in bad:
+        with pytest.raises((ValueError, TypeError)) as caught:
+            engine.run(batch, lambda _: UNKNOWN, NOW_MS)
+        assert "canary" not in str(caught.value)
+
+
+def test_a_value_that_is_no_longer_than_its_frame_is_rejected() -> None:
+    """Nothing of the frame is taken for data."""
+    engine, bound, record = _native()
+    batch = dataclasses.replace(
+        _columns(ReadyPlan(bound, (7,)), record, 2), values=[b"\0\0\0\0\7", b"\0"], frame_bytes=5
+    )
+    for output in engine.run(batch, lambda _: UNKNOWN, NOW_MS):
+        assert [entry.reason for entry in output.rejected] == [Reason.MALFORMED] * 2
 
 
 def test_a_slice_ends_with_the_record_that_fills_it() -> None:

@@ -8,6 +8,7 @@ import json
 import string
 import sys
 import unicodedata
+from random import Random
 from typing import Any, Final
 
 import pytest
@@ -15,11 +16,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from tests.support.native import native_module
+from tests.support.numbers import SCHEMES, number_of, numbers, spaced
 
 from tokenweir.core.plan import to_plain
 from tokenweir.core.tokens import Tokenizer, TokenKey, TokenSpec, build
 from tokenweir.core.tokens.base import KEY_BYTES
+from tokenweir.core.tokens.ibandata import IBANS
 from tokenweir.core.tokens.layout import LayoutError, parse_layout
+from tokenweir.core.tokens.nationaldata import NATIONAL
 from tokenweir.core.tokens.pan import luhn_residue
 from tokenweir.errors import InvalidValueError
 
@@ -28,6 +32,8 @@ native = native_module()
 QUICK = settings(max_examples=150, deadline=None)
 MANY = settings(max_examples=5_000, deadline=None)
 ADAPTER: TypeAdapter[TokenSpec] = TypeAdapter(TokenSpec)
+
+GRADES: Final = ("gold", "silver", "bronze", "\u00e9", "z", "\U00010400", "\uffff", "01067", "1067")
 
 SPECS: Final[list[dict[str, Any]]] = [
     {"format": "digits", "length": 6},
@@ -56,6 +62,33 @@ SPECS: Final[list[dict[str, Any]]] = [
     {"format": "email"},
     {"format": "email", "domain": "keep"},
     {"format": "email", "domain": "replace", "replacement": "tokens.example.com"},
+    {"format": "iban"},
+    {"format": "iban", "keep": "bank"},
+    {"format": "iban", "keep": "branch", "countries": ["CZ", "GB", "IS", "MT", "PL"]},
+    {"format": "uuid", "case": "keep"},
+    {"format": "uuid", "version": 4},
+    {"format": "uuid", "version": 8, "case": "keep"},
+    {"format": "pan", "keep_first": 6},
+    {"format": "pan", "keep_first": 8, "luhn": "valid"},
+    {"format": "imei"},
+    {"format": "imei", "keep": "tac", "luhn": "valid"},
+    {"format": "mac"},
+    {"format": "mac", "local": "keep"},
+    {"format": "mac", "keep": "oui"},
+    {"format": "mac", "keep": "oui", "local": "keep"},
+    {"format": "ipv4"},
+    {"format": "ipv4", "mode": "prefix"},
+    {"format": "ipv4", "mode": "cryptopan"},
+    {"format": "ipv4", "mode": "deterministic"},
+    {"format": "ipv6"},
+    {"format": "ipv6", "mode": "prefix"},
+    {"format": "ipv6", "mode": "cryptopan"},
+    {"format": "name", "list": "given"},
+    {"format": "name", "list": "full"},
+    {"format": "name", "list": "street"},
+    {"format": "permutation", "values": list(GRADES)},
+    {"format": "ssn"},
+    *({"format": "national", "number": number} for number in NATIONAL),
     {"format": "opaque"},
     {"format": "opaque", "bits": 160, "encoding": "hex"},
     {"format": "opaque", "reversible": True},
@@ -76,10 +109,17 @@ NAMES = st.text(LETTERS, max_size=25)
 WORDS = st.text(st.sampled_from(string.ascii_letters + string.digits + "-._+") | TRICKY, max_size=30)
 
 
+#: What names have, and characters that pass for spaces in some languages and not in others.
+NAME_CHARACTERS: Final = (
+    "abC '\u2019-\u00a0\u2003\u3000\t\x1c\x85\u2028\u200b\ufeff\u180e\u00e9e\u0301\u0130\u03a3\u00df\u4e00"
+)
+
+
 @st.composite
-def cards(draw: st.DrawFn) -> str:
+def cards(draw: st.DrawFn, length: int | None = None) -> str:
     """Card numbers with a right check digit, with separators here and there."""
-    digits = draw(st.text(string.digits, min_size=10, max_size=19))
+    shortest, longest = (10, 19) if length is None else (length - 1, length - 1)
+    digits = draw(st.text(string.digits, min_size=shortest, max_size=longest))
     digits += str(-luhn_residue(digits + "0") % 10)
     between = draw(st.lists(st.sampled_from(["", "", " ", "-", "  "]), min_size=len(digits), max_size=len(digits)))
     return "".join(map("".join, zip(digits, [*between[1:], ""], strict=True)))
@@ -99,6 +139,23 @@ FITTING: Final[dict[str, st.SearchStrategy[str]]] = {
     | st.builds("{}@{}.{}".format, NAMES, NAMES, NAMES)
     | st.builds("{}@{}.{}".format, WORDS, WORDS, WORDS)
     | st.builds("{}@{}".format, WORDS, WORDS),
+    "imei": cards(15) | cards(),
+    "mac": st.from_regex(
+        r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}|[0-9A-F]{2}([:-][0-9A-F]{2}){5}|[0-9a-f]{4}([.][0-9a-f]{4}){2}|[0-9a-f]{12}",
+        fullmatch=True,
+    ),
+    "ipv4": st.ip_addresses(v=4).map(str) | st.from_regex(r"[0-9]{1,3}([.][0-9]{1,4}){2,4}", fullmatch=True),
+    "ipv6": st.ip_addresses(v=6).map(str)
+    | st.ip_addresses(v=6).map(lambda address: address.exploded.upper())
+    | st.ip_addresses(v=4).map("::{}".format)
+    | st.ip_addresses(v=4).map("::ffff:{}".format)
+    | st.ip_addresses(v=4).map("64:ff9b::{}".format)
+    | st.text("0123456789abcdefF::::.%", max_size=42),
+    "name": st.text(st.characters(codec="utf-8"), max_size=260) | WORDS | st.text(NAME_CHARACTERS, max_size=40),
+    "permutation": st.sampled_from(GRADES) | ANY_TEXT,
+    "iban": numbers(*IBANS),
+    "ssn": numbers("us.ssn") | st.from_regex(r"[0-9]{3}-?[0-9]{2}-?[0-9]{4}", fullmatch=True),
+    "national": numbers(*NATIONAL),
     "opaque": ANY_TEXT,
 }
 
@@ -183,6 +240,15 @@ def test_every_entry_makes_tokens(parameters: dict[str, Any]) -> None:
         "pan": ["4111 1111 1111 1111"],
         "phone": ["+4930901820123"],
         "email": ["jane.doe@example.com", "Jörg@Bücher.example"],
+        "imei": ["490154203237518", "49-015420-323751-8"],
+        "mac": ["00:1b:44:11:3a:b7", "01-00-5E-00-00-FB", "001b.4411.3ab7", "02:42:ac:11:00:02", "ff:ff:ff:ff:ff:ff"],
+        "ipv4": ["192.0.2.1", "0.0.0.1", "255.255.255.255"],
+        "ipv6": ["2001:db8::1", "::", "1:0:0:2::3", "::1.2.3.4", "fe80::1%eth0", "::ffff:192.0.2.1", "1:2:3:4:5:6:7::"],
+        "name": ["Jane", " zo\u00eb\u00a0 o'neill ", "\u00df", "a\x1cb", "x" * 256, "x" * 257],
+        "permutation": list(GRADES),
+        "iban": [number_of(scheme, Random(7)) for scheme in IBANS.values()],
+        "ssn": ["536-90-4399"],
+        "national": [number_of(scheme, Random(7)) for scheme in NATIONAL.values()],
         "opaque": ["é"],
     }[parameters["format"]]
     assert any(token_or_none(reference, value) for value in values)
@@ -195,6 +261,20 @@ def test_every_country_code(keep: int | None) -> None:
     compare(
         {"format": "phone", "keep": keep}, [f"+{code}{'0123456789'[:rest]}" for code in range(1000) for rest in (7, 10)]
     )
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_every_scheme(name: str) -> None:
+    """Numbers of every country and kind, and texts that are nearly such numbers, have the same tokens in both."""
+    random = Random(name)
+    scheme = SCHEMES[name]
+    texts = [spaced(number_of(scheme, random), random) for _ in range(60)]
+    texts += [text.replace(random.choice(text), random.choice("0123456789AZ"), 1) for text in texts]
+    if not scheme.iban:
+        compare({"format": "ssn"} if name == "us.ssn" else {"format": "national", "number": name}, texts)
+        return
+    for keep in ("country", "bank", "branch"):
+        compare({"format": "iban", "keep": keep}, texts)
 
 
 def test_cycle_walks() -> None:

@@ -20,14 +20,17 @@ from hypothesis import strategies as st
 
 from tokenweir.adapters.consumer import Batch, Partition
 from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.core import wire
+from tokenweir.core.batches import OutputBatch, RecordBatch
 from tokenweir.core.outcome import Fate, Outcome, Reason
 from tokenweir.errors import RefusedError
 from tokenweir.runtime.assignment import Pause
-from tokenweir.runtime.batch import Work
+from tokenweir.runtime.batch import WorkBatch
 from tokenweir.runtime.plans import ReadyPlan
 from tokenweir.runtime.quarantine import MAX_ATTEMPTS, Attempts, Suspects
+from tokenweir.runtime.reading import WorkerSettings
 from tokenweir.runtime.status import Place, StatusWriter
-from tokenweir.runtime.worker import Worker, WorkerSettings
+from tokenweir.runtime.worker import Worker
 
 _TOPIC = "raw"
 _READY = ReadyPlan(cast("Any", None), ())
@@ -39,6 +42,10 @@ class _Message:
 
     number: int
     place: int
+
+    @property
+    def schema_id(self) -> int:
+        return self.number * 1000 + self.place
 
     def topic(self) -> str:
         return _TOPIC
@@ -247,9 +254,12 @@ class _Engine:
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
 
-    def process(self, batch: Sequence[object], *_: object) -> list[list[Outcome]]:
+    def run(self, batch: RecordBatch, *_: object) -> list[OutputBatch]:
+        output = OutputBatch()
         count = len(batch) if self._dice.random() < 0.5 else self._dice.randint(1, max(len(batch), 1))
-        return [[Outcome(Fate.WITHHELD)] for _ in batch[:count]]
+        for _plan in batch.plans[:count]:
+            output.add(Outcome(Fate.WITHHELD), b"")
+        return [output] if len(batch) else []
 
 
 class _Plans:
@@ -276,12 +286,13 @@ class _Intake:
     def __init__(self, plans: _Plans) -> None:
         self._plans = plans
 
-    def work(self, message: _Message, partition: Partition, offset: int) -> Work:
-        schema_id = message.number * 1000 + message.place
-        work = Work(cast("Any", message), partition, offset, 0, schema_id=schema_id)
-        work.plan = cast("Any", self._plans.get(schema_id))
-        work.record = cast("Any", object())
-        return work
+    def batch(self, topic: str, messages: list[Any], partitions: list[int], offsets: list[int]) -> WorkBatch:
+        values: list[bytes | None] = [wire.frame(message.schema_id, b"") for message in messages]
+        keys: list[bytes | None] = [None for _ in messages]
+        batch = WorkBatch(topic, messages, partitions, offsets, values, keys, [0] * len(messages), None, 5)
+        batch.plans = [cast("Any", self._plans.get(message.schema_id)) for message in messages]
+        batch.waiting = [row for row, plan in enumerate(batch.plans) if plan is None]
+        return batch
 
 
 class _Delivery:
@@ -290,10 +301,12 @@ class _Delivery:
     def __init__(self, kafka: _Kafka) -> None:
         self._kafka = kafka
 
-    def produce(self, _producer: object, batch: Sequence[Work], outcomes: Sequence[Sequence[Outcome]]) -> None:
-        for work, entries in zip(batch, outcomes, strict=True):
-            reason = entries[0].reason
-            self._kafka.open.append((work.partition, work.offset, "" if reason is None else reason.value))
+    def produce(self, _producer: object, batch: WorkBatch, outcomes: Sequence[OutputBatch]) -> None:
+        (output,) = outcomes
+        assert len(output) == len(batch)
+        reasons = {entry.row: entry.reason.value for entry in output.rejected}
+        for row, (number, offset) in enumerate(zip(batch.partitions, batch.offsets, strict=True)):
+            self._kafka.open.append(((batch.topic, number), offset, reasons.get(row, "")))
 
 
 class _Tally:

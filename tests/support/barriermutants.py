@@ -127,8 +127,8 @@ MUTANTS: Final = (
         "B4-late-metadata",
         "the group metadata are taken after the batch was read",
         "runtime/worker.py",
-        "messages = self._read_batch()",
-        "messages = self._read_batch()\n        group_metadata = self._consumer.group_metadata() or group_metadata",
+        "messages = self._reading.read()",
+        "messages = self._reading.read()\n        group_metadata = self._consumer.group_metadata() or group_metadata",
     ),
     Mutant(
         "B4-no-generation",
@@ -165,8 +165,8 @@ MUTANTS: Final = (
         "B5-only-data",
         "only the partitions of the batch are committed",
         "runtime/worker.py",
-        "offsets = offsets_after(assignment.next_offsets, batch)",
-        "offsets = offsets_after({}, batch)",
+        "offsets = batch.next_offsets(assignment.next_offsets)",
+        "offsets = batch.next_offsets({})",
     ),
     Mutant(
         "B5-no-keepalive",

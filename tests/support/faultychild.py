@@ -17,9 +17,10 @@ from tests.support.faults import VARIABLE, Trigger
 
 from tokenweir.adapters.consentreader import ConsentSnapshot, ConsentStoreReader
 from tokenweir.adapters.producer import TransactionalProducer
-from tokenweir.core.outcome import Fate, Outcome
+from tokenweir.core.batches import OutputBatch
 from tokenweir.runtime.batch import Delivery
 from tokenweir.runtime.children import run_child
+from tokenweir.runtime.reading import Reading
 from tokenweir.runtime.worker import Worker
 
 Passage = Callable[[str], None]
@@ -27,12 +28,13 @@ Passage = Callable[[str], None]
 
 def install(passage: Passage) -> None:
     """Wrap the methods between which the points lie, in this process."""
-    _wrap(Worker, "_read_batch", _after("after_poll", passage, when=bool))
+    _wrap(Reading, "read", _after("after_poll", passage, when=bool))
     _wrap(ConsentStoreReader, "snapshot", _within_snapshot(passage))
     _wrap(Worker, "_decide", _after("after_engine", passage, when=lambda decided: decided is not None))
     _wrap(TransactionalProducer, "begin", _after("after_begin", passage))
     halfway = _Halfway(passage)
-    _wrap(TransactionalProducer, "produce", halfway.count)
+    _wrap(TransactionalProducer, "produce", halfway.one)
+    _wrap(TransactionalProducer, "produce_all", halfway.all)
     _wrap(Delivery, "produce", halfway.deliver)
     _wrap(Delivery, "produce", _after("after_produce", passage))
     _wrap(TransactionalProducer, "send_offsets", _after("after_offsets", passage))
@@ -96,24 +98,41 @@ class _Halfway:
         """Wrap the method that produces a whole batch."""
 
         def produce(
-            delivery: Delivery, producer: TransactionalProducer, batch: object, outcomes: Sequence[Sequence[Outcome]]
+            delivery: Delivery, producer: TransactionalProducer, batch: object, outcomes: Sequence[OutputBatch]
         ) -> None:
-            leaving = sum(outcome.fate is not Fate.WITHHELD for entries in outcomes for outcome in entries)
+            leaving = sum(len(output.values) + len(output.rejected) for output in outcomes)
             self._left = (leaving + 1) // 2
             original(delivery, producer, batch, outcomes)
 
         return produce
 
-    def count(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def one(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap the method that produces one record."""
 
         def produce(*arguments: object, **named: object) -> None:
             original(*arguments, **named)
-            self._left -= 1
-            if self._left == 0:
-                self._passage("mid_produce")
+            self._count(1)
 
         return produce
+
+    def all(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap the method that produces the records of an output: what comes after the half is produced by itself."""
+
+        def produce_all(producer: TransactionalProducer, topic: str, *columns: Sequence[Any]) -> None:
+            *lists, headers = columns
+            end = max(self._left, 0)
+            first = {place: kept for place, kept in dict(headers).items() if place < end}
+            rest = {place - end: kept for place, kept in dict(headers).items() if place >= end}
+            original(producer, topic, *(column[:end] for column in lists), first)
+            self._count(min(end, len(lists[0])))
+            original(producer, topic, *(column[end:] for column in lists), rest)
+
+        return produce_all
+
+    def _count(self, records: int) -> None:
+        before, self._left = self._left, self._left - records
+        if before > 0 >= self._left:
+            self._passage("mid_produce")
 
 
 def main() -> None:

@@ -32,7 +32,11 @@ from tokenweir.runtime.sources import stream_context
 _ROOT: Final = Path(__file__).parents[2]
 FUZZ: Final = _ROOT / "src" / "rust" / "fuzz"
 #: Scenarios whose plans have what those of the examples have not, and the formats that they are taken in.
-_SCENARIOS: Final = {"keys_avro": "keys_headers_timestamps", "structures_avro": "structures"}
+_SCENARIOS: Final = {
+    "keys_avro": "keys_headers_timestamps",
+    "persons_avro": "persons",
+    "structures_avro": "structures",
+}
 _SCENARIOS_JSON: Final = {"structures_json": "structures"}
 #: In place of the characters that this version of Python would print.
 _PRINTABLE: Final = [[0x20, 0x7E], [0xA1, 0x10FFFF]]
@@ -59,7 +63,7 @@ def plans() -> dict[str, tuple[Policy, Plan]]:
 
 
 def text_of(policy: Policy, plan: Plan) -> str:
-    """Return a plan and the parameters of its token tables as they stand in a file."""
+    """Return a plan, the parameters of its token tables and the number of its keyed functions, as in a file."""
     tables: dict[tuple[str, int, str], int] = {}
     specs: list[Any] = []
 
@@ -70,12 +74,23 @@ def text_of(policy: Policy, plan: Plan) -> str:
             specs.append(json.loads(plan.tokens[entry].model_dump_json(exclude_none=True)))
         return tables[known]
 
+    prfs: list[object] = []
+
+    def prf_of(output: OutputPlan, spec: object) -> int:
+        known = (output.domain, output.epoch, spec)
+        if known not in prfs:
+            prfs.append(known)
+        return prfs.index(known)
+
     rules = {name: PurposeRule.of(name, purpose) for name, purpose in policy.purposes.items()}
     derived = [derive(plan, output) for output in plan.outputs]
-    document = json.loads(nativeplan.document(plan, derived, rules, number_of, DEFAULT_LIMITS))
+    document = json.loads(
+        nativeplan.document(plan, derived, rules, nativeplan.Numbers(number_of, prf_of), DEFAULT_LIMITS)
+    )
     if document["printable"]:
         document["printable"] = _PRINTABLE
-    return json.dumps({"tables": specs, "document": document}, separators=(",", ":")) + "\n"
+    stored = {"tables": specs, **({"prfs": len(prfs)} if prfs else {}), "document": document}
+    return json.dumps(stored, separators=(",", ":")) + "\n"
 
 
 def _records(name: str, plan: Plan) -> Iterator[Record]:

@@ -11,19 +11,21 @@ from typing import Any, Final, Self, cast
 from tests.support.groupclients import Questions, Tool
 from tests.support.groupmodel import BARRIER, CONSENT, GROUP, OUTPUT, POLICY, SOURCE, TOOL, Cluster, Sanitized
 
-from tokenweir.adapters.consumer import GroupConsumer, Partition
+from tokenweir.adapters.consumer import GroupConsumer
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.app.offsets import OffsetTool
 from tokenweir.config import Config
+from tokenweir.core.batches import OutputBatch, RecordBatch
 from tokenweir.core.outcome import Fate, Outcome
 from tokenweir.runtime.assignment import Assignment, AssignmentSettings
 from tokenweir.runtime.barrier import Barrier, Withdrawal
-from tokenweir.runtime.batch import Work
+from tokenweir.runtime.batch import WorkBatch
 from tokenweir.runtime.plans import ReadyPlan
 from tokenweir.runtime.quarantine import Suspects
+from tokenweir.runtime.reading import WorkerSettings
 from tokenweir.runtime.status import StatusWriter
 from tokenweir.runtime.survey import Flow
-from tokenweir.runtime.worker import Worker, WorkerSettings
+from tokenweir.runtime.worker import Worker
 
 _READY: Final = ReadyPlan(cast("Any", None), ())
 
@@ -107,13 +109,17 @@ class _Engine:
     def __init__(self, decided: Callable[[], None]) -> None:
         self._decided = decided
 
-    def process(self, batch: Sequence[object], consent: Callable[[object], Any], *_: object) -> list[list[Outcome]]:
+    def run(self, batch: RecordBatch, consent: Callable[[object], Any], *_: object) -> list[OutputBatch]:
         outcomes = self._outcomes(batch, consent)
         self._decided()
         return outcomes
 
-    def _outcomes(self, batch: Sequence[object], consent: Callable[[object], Any]) -> list[list[Outcome]]:
-        return [[Outcome(Fate.SANITIZED, value=cast("Any", consent(None)))] for _ in batch]
+    def _outcomes(self, batch: RecordBatch, consent: Callable[[object], Any]) -> list[OutputBatch]:
+        output = OutputBatch()
+        for _ in range(len(batch)):
+            output.add(Outcome(Fate.SANITIZED), b"")
+            output.values[-1] = consent(None)
+        return [output]
 
 
 class _Plans:
@@ -125,16 +131,21 @@ class _Plans:
 
 
 class _Intake:
-    def work(self, message: object, partition: Partition, offset: int) -> Work:
-        return Work(cast("Any", message), partition, offset, 0, plan=_READY, record=cast("Any", message))
+    def batch(self, topic: str, messages: list[Any], partitions: list[int], offsets: list[int]) -> WorkBatch:
+        nothing: list[bytes | None] = [None for _ in messages]
+        plans: list[ReadyPlan | None] = [_READY for _ in messages]
+        return WorkBatch(
+            topic, messages, partitions, offsets, nothing, list(nothing), [0] * len(messages), None, 0, plans
+        )
 
 
 class _Delivery:
     outputs = (OUTPUT,)
 
-    def produce(self, producer: Any, batch: Sequence[Work], outcomes: Sequence[Sequence[Outcome]]) -> None:  # noqa: ANN401 - its client is the model's.
-        for work, (outcome,) in zip(batch, outcomes, strict=True):
-            producer._producer.produce(OUTPUT, work.partition, work.offset, outcome.value)
+    def produce(self, producer: Any, batch: WorkBatch, outcomes: Sequence[OutputBatch]) -> None:  # noqa: ANN401 - its client is the model's.
+        (output,) = outcomes
+        for number, offset, value in zip(batch.partitions, batch.offsets, output.values, strict=True):
+            producer._producer.produce(OUTPUT, (batch.topic, number), offset, value)
 
 
 class _Tally:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tests.support.engines import NOW_MS
+from tests.support.goldentokens import golden_tokens
 
 from tokenweir.core import avro_codec, json_codec
 from tokenweir.core.consent import UNDECODABLE, Decision, SourceState, SubjectConsent
@@ -30,6 +31,8 @@ _STRINGS: Final = (
     "2026-11-22T09:59:59.999Z", "2026-11-22t11:00:00+01:00", "1990-12-31T23:59:60Z", "9999-12-31T23:59:59-23:59",
     "2026-02-29T00:00:00Z", "2026-11-22", "0001-01-01", "\u0000", "line\nbreak", "\u2028", "A", "B",
 )  # fmt: skip
+#: A value for each way of making tokens.
+_PINNED: Final = tuple(dict.fromkeys(value for _, value, _ in golden_tokens()))
 _NUMBERS: Final = (0, 1, -1, 7, 42, 63, 64, 123_456_789, 2**31 - 1, -(2**31), NOW_MS, NOW_MS - 3_600_000)
 _LONGS: Final = (*_NUMBERS, 10**10, 2**63 - 1, -(2**63), 253_402_300_799_999, 253_402_300_800_000, -62_135_596_800_001)
 _REALS: Final = (
@@ -153,7 +156,7 @@ _SCALAR_VALUES: Final[Mapping[Kind, Callable[[random.Random, Node], Value]]] = {
     Kind.DOUBLE: lambda dice, _: dice.choice([dice.choice(_REALS), dice.uniform(-90, 90)]),
     Kind.NUMBER: lambda dice, _: JsonNumber("1e400" if dice.random() < 0.02 else dice.choice(_JSON_NUMBERS)),
     Kind.INTEGER: lambda dice, _: JsonNumber(dice.choice(_wholes(_JSON_NUMBERS))),
-    Kind.STRING: lambda dice, _: dice.choice(_STRINGS),
+    Kind.STRING: lambda dice, _: dice.choice(dice.choice([_STRINGS, _PINNED])),
     Kind.BYTES: lambda dice, _: dice.randbytes(dice.randrange(4)),
     Kind.FIXED: lambda dice, node: dice.choice([dice.randbytes(node.size), bytes(node.size)]),
     Kind.ENUM: lambda dice, node: dice.choice(node.symbols),

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 from tests.support.engines import json_schema_of
+from tests.support.goldentokens import golden_tokens
 
 from tokenweir.core import avro, jsonschema
 from tokenweir.core.schema import CONTAINERS, Kind, Node, Schema
@@ -15,16 +16,26 @@ from tokenweir.core.schema import CONTAINERS, Kind, Node, Schema
 Document = dict[str, Any]
 Json = Any
 
+#: Each way of making tokens that there is, once.
+_PINNED: Final = {
+    f"pinned{number}": json.loads(parameters)
+    for number, parameters in enumerate(dict.fromkeys(json.dumps(entry) for entry, _, _ in golden_tokens()))
+}
+_UUIDS: Final = tuple(name for name, parameters in _PINNED.items() if parameters["format"] == "uuid")
+
 _TEXT_TREATMENTS: Final = (
     "keep", "drop", {"tokenize": "opaque"}, {"tokenize": "sealed"}, {"tokenize": "digits"}, {"tokenize": "email"},
     {"tokenize": "phone"}, {"tokenize": "card"}, {"tokenize": "uuid"}, {"tokenize": "order"}, {"tokenize": "number"},
     {"generalize": {"prefix": 2}}, {"generalize": {"prefix": 20, "of": "ip"}}, {"generalize": {"time": "hour"}},
     {"generalize": {"map": {"A": "B", "Anna": ""}, "else": "other"}}, {"generalize": {"map": {"A": "B"}}},
     {"generalize": {"url": {"path": 1, "query": ["page", "caf\u00e9"]}}},
+    {"generalize": {"user_agent": "family"}}, {"generalize": {"shift_days": 400}},
+    *({"tokenize": name} for name in _PINNED),
 )  # fmt: skip
 _WHOLE_TREATMENTS: Final = (
     "keep", "drop", {"tokenize": "digits"}, {"tokenize": "number"}, {"generalize": {"round": 10}},
-    {"generalize": {"buckets": [0, 10, 1000]}}, {"generalize": {"time": "month"}},
+    {"generalize": {"buckets": [0, 10, 1000]}}, {"generalize": {"shift_days": 9000}},
+    {"generalize": {"time": "month"}},
 )  # fmt: skip
 _REAL_TREATMENTS: Final = (
     "keep", "drop", {"generalize": {"round": 0.1}}, {"generalize": {"round": 2.5}}, {"generalize": {"round": 1e-9}},
@@ -34,15 +45,22 @@ _TIME_TREATMENTS: Final = (
     "keep",
     "drop",
     *({"generalize": {"time": unit}} for unit in ("hour", "day", "month", "year")),
+    *({"generalize": {"shift_days": days}} for days in (1, 36_525)),
 )
-_DATE_TREATMENTS: Final = ("keep", "drop", {"generalize": {"time": "month"}}, {"generalize": {"time": "year"}})
+_DATE_TREATMENTS: Final = (
+    "keep",
+    "drop",
+    {"generalize": {"time": "month"}},
+    {"generalize": {"time": "year"}},
+    {"generalize": {"shift_days": 400}},
+)
 _DECIMAL_TREATMENTS: Final = (
     "keep",
     "drop",
     {"generalize": {"round": 0.25}},
     {"generalize": {"buckets": [0, 1.5, 90]}},
 )
-_FIXED_TREATMENTS: Final = ("keep", "drop", {"tokenize": "uuid"}, {"tokenize": "hex"})
+_FIXED_TREATMENTS: Final = ("keep", "drop", *({"tokenize": name} for name in ("uuid", "hex", *_UUIDS)))
 _ENUM_TREATMENTS: Final = (
     "keep",
     "drop",
@@ -50,6 +68,7 @@ _ENUM_TREATMENTS: Final = (
     {"generalize": {"map": {"B": "A"}, "else": "C"}},
 )
 _CELL: Final = {"generalize": {"cell": "h3", "resolution": 5}}
+_NOISE: Final = tuple({"generalize": {"noise": "laplace", "metres": metres}} for metres in (10, 50_000))
 
 _TOKENS: Final = {
     "customer": {"format": "digits", "length": 10},
@@ -63,6 +82,7 @@ _TOKENS: Final = {
     "uuid": {"format": "uuid"},
     "hex": {"format": "hex", "length": 32},
     "order": {"format": "pattern", "pattern": "([a-z0-9]{6})"},
+    **_PINNED,
 }
 _SCALARS: Final[tuple[Json, ...]] = (
     "string", "string", "boolean", "int", "long", "float", "double", "bytes",
@@ -165,7 +185,7 @@ _FITTING: Final[Mapping[Kind, tuple[Json, ...]]] = {
     Kind.STRING: _TEXT_TREATMENTS,
     Kind.LONG: _WHOLE_TREATMENTS,
     Kind.INTEGER: _WHOLE_TREATMENTS,
-    Kind.INT: _WHOLE_TREATMENTS[:-1],
+    Kind.INT: _WHOLE_TREATMENTS[:-2],
     Kind.FLOAT: _REAL_TREATMENTS,
     Kind.DOUBLE: _REAL_TREATMENTS,
     Kind.NUMBER: _REAL_TREATMENTS,
@@ -183,7 +203,7 @@ def _fitting(node: Node) -> tuple[Json, ...]:
     if "timestamp" in node.logical or node.logical == "date-time":
         return _TIME_TREATMENTS
     if node.logical == "uuid":
-        return ("keep", "drop", {"tokenize": "uuid"})
+        return ("keep", "drop", {"tokenize": "uuid"}, *({"tokenize": name} for name in _UUIDS))
     return _FITTING.get(node.kind, ("keep", "drop"))
 
 
@@ -221,6 +241,12 @@ def _classes(draw: st.DrawFn, node: Node) -> Iterator[tuple[str, Document]]:
             yield node.path, _class(draw, _fitting(node))
 
 
+def _used(classes: Document) -> Document:
+    """Return the token entries that classes use."""
+    text = json.dumps(classes)
+    return {name: parameters for name, parameters in _TOKENS.items() if f'"tokenize": "{name}"' in text}
+
+
 _BASES: Final = ("consent", "consent", "opt_out", "legitimate_interest", "contract")
 
 
@@ -250,7 +276,9 @@ def worlds(draw: st.DrawFn) -> tuple[str, str]:
         "person": {"do": {"tokenize": draw(st.sampled_from(entries))}},
         "device": {"do": {"tokenize": "opaque"}},
         "time": _class(draw, ("keep", {"generalize": {"time": "day"}})),
-        "place": draw(st.sampled_from([{"do": _CELL}, _class(draw, ("keep", _CELL, "drop"))])),
+        "place": draw(
+            st.sampled_from([{"do": _CELL}, {"do": _NOISE[0]}, _class(draw, ("keep", _CELL, *_NOISE, "drop"))])
+        ),
         "open": {"do": "keep"},
     }
     fields = {"id": "person", "at": "time", "place": "place"}
@@ -289,7 +317,7 @@ def worlds(draw: st.DrawFn) -> tuple[str, str]:
         "purposes": {"offers": _purpose(draw), "billing": _purpose(draw)},
         "subjects": {"customer": {"class": "person", "form": form}, "device": {"class": "device", "form": "text"}},
         "classes": classes,
-        "tokens": _TOKENS,
+        "tokens": _used(classes),
         "audiences": {
             "crm": {"title": "CRM", "purposes": ["offers", "billing"], "recipients": [{"id": "a", **recipient}]},
             "ads": {"title": "Ads", "purposes": ["offers"], "recipients": [{"id": "b", **recipient}]},

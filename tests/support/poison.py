@@ -70,10 +70,10 @@ class _PoisonedCompiled:
     def __init__(self, *arguments: object) -> None:
         self._engine = importlib.import_module("tokenweir._native").Engine(*arguments)
 
-    def process(self, records: Sequence[tuple[object, Record]], first: int, count: int, *rest: object) -> object:
-        for _, record in records[first : first + count]:
-            _end_of(record.value or b"")
-        return self._engine.process(records, first, count, *rest)
+    def run(self, plans: Sequence[object], values: Sequence[bytes | None], *rest: object) -> object:
+        for value in values:
+            _end_of(value or b"")
+        return self._engine.run(plans, values, *rest)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._engine, name)

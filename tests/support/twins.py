@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokenweir.adapters.nativeengine import NativeEngine, NativePlan
+from tokenweir.core import wire
+from tokenweir.core.batches import RecordBatch, output_batches
 from tokenweir.core.consent import SubjectConsent
 from tokenweir.core.engine import BoundPlan, ReferenceEngine
 from tokenweir.core.engineapi import UNWATCHED, ConsentLookup, Record, Watch
@@ -62,4 +64,36 @@ class TwinEngine(ReferenceEngine):
             assert asked[1] == asked[0]
         failures = sum(outcome.reason == "engine_error" for row in theirs for outcome in row)
         assert len(self.native_faults) == failures
+        self._compare_columns(batch, consent, now_ms, theirs)
         return outcomes
+
+    def _compare_columns(
+        self,
+        batch: Sequence[tuple[BoundPlan, Record]],
+        consent: ConsentLookup,
+        now_ms: int,
+        outcomes: Sequence[Sequence[Outcome]],
+    ) -> None:
+        """Check that the native engine makes the same of the batch as columns, framed as a worker has it."""
+        plans = {id(bound): _Framed(self._twins[id(bound)]) for bound, _ in batch}
+        records = [record for _, record in batch]
+        headers = [record.headers for record in records]
+        framed = RecordBatch(
+            [plans[id(bound)] for bound, _ in batch],
+            [None if record.value is None else wire.frame(7, record.value) for record in records],
+            [record.key for record in records],
+            [record.timestamp_ms for record in records],
+            headers if any(headers) else None,
+            wire.FRAME_BYTES,
+        )
+        made = self._native.run(framed, consent, now_ms)
+        assert made == output_batches(framed, outcomes)
+        assert [len(output) for output in made] == [len(batch)] * len(made)
+
+
+class _Framed:
+    """A plan of the native engine, and other frames for its outputs than for what is read."""
+
+    def __init__(self, bound: NativePlan) -> None:
+        self.bound = bound
+        self.prefixes = [wire.frame(number, b"") for number, _ in enumerate(bound.outputs, 100)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenweir.adapters.admin import Isolation, Member, TopicDescription
 from tokenweir.adapters.consumer import Committed
 from tokenweir.adapters.kafka_errors import KafkaFault, UnstableOffsetsError
-from tokenweir.runtime.barrier import REMEDIES, Barrier, Cause, Report, State, Withdrawal, wait
+from tokenweir.runtime.barrier import GONE_SECONDS, REMEDIES, Barrier, Cause, Report, State, Withdrawal, wait
 from tokenweir.runtime.position import ConsentPosition
 from tokenweir.runtime.survey import Flow
 
@@ -97,6 +97,7 @@ class Cluster:
     calls: list[str] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
     unlisted: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
 
     def _called(self, name: str) -> None:
         self.calls.append(name)
@@ -106,6 +107,8 @@ class Cluster:
     def describe_topic(self, name: str) -> TopicDescription:
         """Id and partitions."""
         self._called(f"describe {name}")
+        if name in self.gone:
+            raise KafkaFault(f"describe {name}", "UNKNOWN_TOPIC_OR_PART")
         return TopicDescription(name, self.topic_ids.get(name, f"id of {name}"), self.partitions[name], None)
 
     def groups(self, prefix: str = "") -> dict[str, bool]:
@@ -478,6 +481,69 @@ def test_another_policy_is_told() -> None:
     report = _barrier(cluster).look()
     assert report.state is State.ENFORCED
     assert "gw.orders runs with another policy" in report.not_known[0]
+
+
+# Key epochs
+
+
+_ROTATED = (
+    Flow("clicks", "gw.clicks", "raw.clicks", ("clicks.crm.e2", "clicks.crm", "clicks.ads"), "clicks.letters", (),
+         (frozenset({1, 2}), frozenset({1}))),
+    _FLOWS[1],
+)  # fmt: skip
+
+
+def _rotated(cluster: Cluster, epochs: str = "2+1,1") -> Cluster:
+    """Give a cluster the topic of the second epoch, and gateways that feed some epochs."""
+    cluster.partitions["clicks.crm.e2"] = 1
+    cluster.high["clicks.crm.e2", 0] = 5
+    for number in (0, 1):
+        position = ConsentPosition("id-1", "policy-1", {0: 3, _K: _R + 1}, epochs=epochs)
+        cluster.offsets["gw.clicks", "raw.clicks", number] = Committed(100, position.encode())
+    return cluster
+
+
+def test_the_topics_of_every_epoch_count() -> None:
+    """While two epochs are fed, a withdrawal is enforced only once the outputs of both are through."""
+    cluster = _rotated(Cluster(stable={("clicks.crm.e2", 0): 4}))
+    barrier = Barrier(cluster, Clock(), _WITHDRAWAL, _ROTATED, "gw", "policy-1")
+
+    held = barrier.look()
+    cluster.stable.clear()
+
+    assert _only(held) == (Cause.OPEN_TRANSACTION, "", "clicks.crm.e2", 0)
+    report = barrier.look()
+    assert (report.state, report.not_known) == (State.ENFORCED, ())
+    assert {"clicks.crm.e2", "clicks.crm", "clicks.ads"} <= {output.topic for output in report.outputs}
+
+
+@pytest.mark.parametrize("epochs", ["3,1", "2+1", "2,2"])
+def test_epochs_that_are_not_known_here_are_told(epochs: str) -> None:
+    """A gateway with a newer keyset feeds topics that this answer does not cover."""
+    barrier = Barrier(_rotated(Cluster(), epochs), Clock(), _WITHDRAWAL, _ROTATED, "gw", "policy-1")
+
+    assert "feeds key epochs" in barrier.look().not_known[0]
+
+
+def test_a_former_epoch_counts_as_long_as_its_topic_is_there() -> None:
+    """A gateway that was not restarted since may write it; once it is deleted for good there is nothing to wait for."""
+    flows = (
+        Flow("clicks", "gw.clicks", "raw.clicks", ("clicks.crm.e2",), "clicks.letters", ("clicks.crm",)),
+        _FLOWS[1],
+    )
+    cluster, clock = _rotated(Cluster(stable={("clicks.crm", 0): 49})), Clock()
+    held = Barrier(cluster, clock, _WITHDRAWAL, flows, "gw", "policy-1").look()
+    cluster.gone.add("clicks.crm")
+    barrier = Barrier(cluster, clock, _WITHDRAWAL, flows, "gw", "policy-1")
+
+    first = barrier.look()
+    clock.sleep(GONE_SECONDS + 1)
+    second = barrier.look()
+
+    assert _only(held) == (Cause.OPEN_TRANSACTION, "", "clicks.crm", 0)
+    assert {holdup.cause for holdup in first.holdups} == {Cause.KAFKA_FAULT}
+    assert second.state is State.ENFORCED
+    assert "clicks.crm" not in {output.topic for output in second.outputs}
 
 
 # What is not a clear answer

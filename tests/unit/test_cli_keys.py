@@ -76,7 +76,7 @@ def test_list_shows_no_secret(directory: Path) -> None:
     text, document = keys("list"), json.loads(keys("list", "--format", "json").stdout)
 
     assert [row["domain"] for row in document["keys"]] == ["ads", "crm"]
-    assert document["keys"][0].keys() == {"domain", "epoch", "status", "created_at"}
+    assert document["keys"][0].keys() == {"domain", "epoch", "status", "created_at", "changed_at"}
     assert wrapped not in text.output
 
 

@@ -21,6 +21,7 @@ from tokenweir.adapters.consentfiles import Seal, acknowledge, tell_blocked
 from tokenweir.adapters.consentstore import store_directory
 from tokenweir.adapters.engines import engine_name
 from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.adapters.kek import open_kek
 from tokenweir.adapters.keysource import init_keyset
 from tokenweir.adapters.topicwriter import Acknowledged
 from tokenweir.app import acknowledgement, consentwriter, demodata, doctor, enforcement
@@ -399,7 +400,7 @@ def test_an_erasure_of_another_keyset_is_shown_and_can_be_acknowledged(
 ) -> None:
     """Here nobody can know whom it denies; with the keyset that made it, it is a record like any other."""
     keys = directory / "keys"
-    init_keyset(keys / "keyset.json", config.keys.kek.file, ["crm"], datetime.now(UTC))
+    init_keyset(keys / "keyset.json", open_kek(config.keys.kek), ["crm"], datetime.now(UTC))
     ours = gateway_module.seal_if_open(config)
     assert ours is not None
     subject = parse_key(_ANN).subject
@@ -427,7 +428,7 @@ def test_an_import_about_an_erased_person_is_refused_as_a_whole(
     directory: Path, config: Config, records: list[_Message]
 ) -> None:
     """The lines are named by number; the allow would not count, and nobody is to believe that it does."""
-    init_keyset(directory / "keys" / "keyset.json", config.keys.kek.file, ["crm"], datetime.now(UTC))
+    init_keyset(directory / "keys" / "keyset.json", open_kek(config.keys.kek), ["crm"], datetime.now(UTC))
     seal = gateway_module.seal_if_open(config)
     assert seal is not None
     key = seal.hashed(parse_key(_ANN).subject).canonical.encode()

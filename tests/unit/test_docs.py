@@ -14,8 +14,11 @@ import typer
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from tokenweir.app import demodata
 from tokenweir.cli import app
 from tokenweir.config import Config, load_config
+from tokenweir.core.detokenize.grants import load_grants
+from tokenweir.core.detokenize.models import Grants
 from tokenweir.core.policy.check import check
 from tokenweir.core.policy.loader import load_policy
 from tokenweir.core.policy.models import Policy
@@ -148,11 +151,14 @@ def _without_digits(line: str) -> str:
 
 @each_page
 def test_yaml_loads(page: Path, tmp_path: Path) -> None:
-    """Every YAML block is a configuration, or a part of a policy that fits into that of the clickstream example."""
+    """Every YAML block is a configuration, a grants file, or a part of a policy that fits into the clickstream's."""
     for block in blocks(page, "yaml"):
         document: Mapping[str, Any] = YAML(typ="safe", pure=True).load(block.text)
         if document.keys() <= Config.model_fields.keys():
             _load_config(block.text, tmp_path)
+        elif document.keys() <= Grants.model_fields.keys():
+            policy = load_policy(demodata.text("policy.yaml"), "policy.yaml")
+            assert load_grants(block.text, "grants.yaml", policy).warnings == ()
         else:
             assert document.keys() <= Policy.model_fields.keys()
             findings = check(load_policy(_completed(document), "policy.yaml"))

@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from tokenweir.core.consent import (
     to_value,
 )
 from tokenweir.core.consent.erased import erasure_of
+from tokenweir.core.keys import Keyset, TokenKey
 from tokenweir.core.policy.loader import load_policy
 from tokenweir.core.subjects import Subject, partition_of
 from tokenweir.errors import FileFormatError, KeysError, RefusedError
@@ -502,6 +503,29 @@ def test_an_output_without_the_id_has_nobody_to_tell() -> None:
     changed = load_policy(text, "policy.yaml").policy
     assert {each.audience: len(each.tokens) for each in addressees(changed, _KEYSET, _ANN)} == {"crm": 1, "ads": 0}
     assert addressees(changed, _KEYSET, Subject("device", "1")) == []
+
+
+def test_readers_are_told_the_tokens_of_every_epoch_that_is_not_destroyed(world: _World) -> None:
+    """A retired topic may still be somewhere; the certificate names the topics and keys of all epochs."""
+    roots = {
+        (domain, epoch): TokenKey(bytes([len(domain), epoch]) * 16) for domain in ("crm", "ads") for epoch in (1, 2)
+    }
+    later = Keyset(roots, {"crm": 2, "ads": 2}, TokenKey(bytes(32)))
+    crm = next(each for each in addressees(_POLICY, later, _ANN) if each.audience == "crm")
+    spec = _POLICY.tokens["customer"]
+    assert [(token.epoch, token.token) for token in crm.tokens] == [
+        (epoch, later.tokenizer("crm", "customer", spec, epoch).tokenize(_ID)) for epoch in (2, 1)
+    ]
+
+    erasure = replace(_erasure(world), keyset=later)
+    remains = payload(erasure, erasure.look(), {}, "digest", _NOW_MS)["remains"]
+    assert {each["topic"] for each in remains if each["what"].startswith("sanitized")} >= {crm.topic, f"{crm.topic}.e2"}
+    assert sorted((each["key_domain"], each["epoch"]) for each in remains if "epoch" in each) == [
+        ("ads", 1),
+        ("ads", 2),
+        ("crm", 1),
+        ("crm", 2),
+    ]
 
 
 # The certificate

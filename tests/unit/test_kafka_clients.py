@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consumer import GroupConsumer, Partition, committed_by_partition, generation
@@ -19,6 +19,7 @@ from tokenweir.adapters.kafka_errors import (
     faults,
     transaction_faults,
 )
+from tokenweir.adapters.mockcluster import MockCluster
 from tokenweir.adapters.producer import TransactionalProducer
 
 # A port of the loopback address where nothing listens.
@@ -199,6 +200,42 @@ def test_a_full_queue_keeps_the_order_of_records(monkeypatch: pytest.MonkeyPatch
 
     assert queue.taken == [b"first", b"second"]
     assert queue.polls == 3
+
+
+def test_a_full_queue_keeps_the_order_of_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record that was refused comes again before the next one, with its headers, wherever it stands."""
+    values = [b"first", b"second", b"third"]
+    headers = [("h", b"v"), ("without a value", None)]
+    choices: list[dict[int, list[tuple[str, bytes | None]]]] = [{}, {0: headers}, {1: headers, 2: headers}]
+    for kept in choices:
+        producer = TransactionalProducer(_NOBODY, "id")
+        queue = _FullQueue(refusals=2)
+        monkeypatch.setattr(producer, "_producer", queue)
+        producer.produce_all("topic", values, [b"k", None, b"k"], [1, 2, 3], kept)
+        assert queue.taken == values
+
+
+def test_each_record_arrives_with_what_is_its_own() -> None:
+    """Value, key, timestamp and headers, by a client that a broker speaks with: they are given by their position."""
+    cluster = MockCluster()
+    cluster.create_topics(["out"])
+    producer = TransactionalProducer({"bootstrap.servers": cluster.bootstrap_servers}, "id")
+    producer.init_transactions()
+    producer.begin()
+    kept: dict[int, list[tuple[str, bytes | None]]] = {1: [("h", b"v"), ("h", b"w"), ("without a value", None)]}
+    producer.produce_all("out", [b"one", b"two", None], [b"k", b"k", b"k"], [1_700_000_000_001, 5, 7], kept)
+    producer.commit()
+    producer.purge()
+    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g"})
+    count = len(consumer.list_topics("out", timeout=10).topics["out"].partitions)
+    consumer.assign([TopicPartition("out", number, 0) for number in range(count)])
+    found = [message for message in consumer.consume(3, 30) if message.error() is None]
+    consumer.close()
+    assert [(entry.value(), entry.key(), entry.timestamp()[1], entry.headers()) for entry in found] == [
+        (b"one", b"k", 1_700_000_000_001, None),
+        (b"two", b"k", 5, [("h", b"v"), ("h", b"w")]),
+        (None, b"k", 7, None),
+    ]
 
 
 def test_a_queue_that_stays_full_is_abortable(monkeypatch: pytest.MonkeyPatch) -> None:

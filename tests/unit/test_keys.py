@@ -390,7 +390,7 @@ def test_a_crash_while_writing_leaves_the_old_file(paths: tuple[Path, Path], mon
 
 def test_two_processes_do_not_both_write(paths: tuple[Path, Path]) -> None:
     """While one process holds the directory another is refused, and works when it is free again."""
-    with keysource._exclusive(paths[0].parent), pytest.raises(KeysError, match="another process"):
+    with keysource.exclusive(paths[0].parent), pytest.raises(KeysError, match="another process"):
         init_keyset(*paths, ["crm"], NOW)
 
     init_keyset(*paths, ["crm"], NOW)

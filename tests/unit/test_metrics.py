@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tokenweir.adapters.auditfiles import FaultKind
+from tokenweir.core.detokenize.decide import Cause
 from tokenweir.core.outcome import Fate, Reason, Treated
 from tokenweir.errors import RegistryError
 from tokenweir.telemetry import metrics
@@ -20,6 +23,7 @@ from tokenweir.telemetry.slots import SlotWriter, slot_path
 CONTRACT = {
     "tokenweir_records_consumed_total": ("counter", ("stream",)),
     "tokenweir_records_total": ("counter", ("stream", "audience", "fate")),
+    "tokenweir_epoch_records_total": ("counter", ("stream", "audience", "epoch", "fate")),
     "tokenweir_rejections_total": ("counter", ("stream", "reason")),
     "tokenweir_fields_total": ("counter", ("stream", "audience", "treatment")),
     "tokenweir_unclassified_fields": ("gauge", ("stream",)),
@@ -31,9 +35,13 @@ CONTRACT = {
     "tokenweir_consent_position": ("gauge", ("partition",)),
     "tokenweir_consent_unreadable_keys": ("gauge", ("partition",)),
     "tokenweir_key_epoch_age_seconds": ("gauge", ()),
+    "tokenweir_kek_unconfirmed_seconds": ("gauge", ()),
     "tokenweir_registry_errors_total": ("counter", ("kind",)),
     "tokenweir_worker_restarts_total": ("counter", ("stream",)),
     "tokenweir_quarantined_total": ("counter", ("stream",)),
+    "tokenweir_detokenize_requests_total": ("counter", ("outcome",)),
+    "tokenweir_detokenize_tokens_total": ("counter", ("outcome",)),
+    "tokenweir_audit_faults_total": ("counter", ("kind",)),
     "tokenweir_policy_info": ("info", ("digest", "revision")),
     "tokenweir_build_info": ("info", ("version", "engine")),
 }
@@ -67,6 +75,8 @@ def test_closed_lists_are_those_of_the_code() -> None:
     assert METRICS[metrics.RECORDS].closed["fate"] == set(Fate)
     assert METRICS[metrics.FIELDS].closed["treatment"] == set(Treated)
     assert METRICS[metrics.REJECTIONS].closed["reason"] == set(Reason)
+    assert set(Cause) < METRICS[metrics.DETOKENIZE_REQUESTS].closed["outcome"]
+    assert METRICS[metrics.AUDIT_FAULTS].closed["kind"] == set(get_args(FaultKind))
     documented = re.search(r"one of (.*?); it is", RegistryError.__doc__ or "", re.DOTALL)
     assert documented is not None
     assert re.findall(r"``(\w+)``", documented[1]) == list(RegistryFault)
@@ -90,15 +100,17 @@ def test_undeclared_series_are_refused(series: Series) -> None:
 
 def test_every_metric_is_counted_by_some_process() -> None:
     """Worker, applier and supervisor together have a series of each metric, and fates of each audience."""
-    worker = metrics.worker_series("clicks", ["crm", "ads"])
+    worker = metrics.worker_series("clicks", ["crm", "ads"], [("crm", 2), ("crm", 1), ("ads", 1)])
     every = [
         *worker,
         *metrics.lag_series("clicks", [0, 1]),
         *metrics.applier_series([0]),
         *metrics.supervisor_series(["clicks"], policy_digest="d", policy_revision=7, version="1", engine="python"),
+        *metrics.serve_series(policy_digest="d", policy_revision=7, version="1", engine="python"),
     ]
     assert {series.metric for series in every} == set(METRICS)
     assert Series(metrics.RECORDS, ("clicks", "ads", "withheld")) in worker
+    assert Series(metrics.EPOCH_RECORDS, ("clicks", "crm", "2", "sanitized")) in worker
     assert Series(metrics.POLICY_INFO, ("d", "7")) in every
     assert len(set(worker)) == len(worker)
 

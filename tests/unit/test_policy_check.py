@@ -148,6 +148,14 @@ CASES = [
     ("form: {digits: 10}", "form: text", []),
     ("digits, length: 10}\naud", 'pattern, pattern: "A-([0-9]{5})"}\naud', ["14:13: small-domain"]),
     ("digits, length: 10}\naud", 'pattern, pattern: "A-([0-9]{6}"}\naud', None),
+    ("digits, length: 10}\naud", "name, list: full}\naud", ["6:21: subject-name"]),
+    ("digits, length: 10}\naud", "imei}\naud", ["6:40: subject-token"]),
+    (
+        "digits, length: 10}\naud",
+        'permutation, values: ["0000012345", "0000067890"]}\naud',
+        ["14:3: ~small-permutation"],
+    ),
+    ("digits, length: 10}\naud", "iban, keep: bank, countries: [NO]}\naud", ["14:13: small-domain"]),
     # Audiences.
     ('never: ["special.**"]', 'never: ["specail.**"]', ["17:47: never-without-class"]),
     ('never: ["special.**"]', "never: [contact]", ["17:47: ~never-not-below"]),
@@ -171,6 +179,12 @@ CASES = [
     ("topic: raw.out", "topic: raw.crm", ["28:32: topic-twice"]),
     ("{audience: ads,", "{audience: crm,", ["17:3: ~unused", "28:20: audience-twice"]),
     ("topic: raw.out", "topic: raw", ["28:32: output-is-source"]),
+    # Later key epochs of an output and their mappings have names of their own.
+    ("topic: raw.out", "topic: raw.crm.e2", ["28:32: topic-reserved"]),
+    ("topic: raw.out", "topic: raw.crm.e17.mapping", ["28:32: topic-reserved"]),
+    ("topic: raw.out", "topic: raw.crm.e1", []),
+    ("topic: raw.out", "topic: raw.other.e2", []),
+    ("topic: raw,", "topic: raw.out.e3,", ["20:21: topic-reserved"]),
     ("{audience: crm, key: subject}", "{audience: crm, topic: raw, key: subject}", ["27:32: output-is-source"]),
     ("do: {tokenize: customer}", "do: keep", ["14:3: ~unused", "27:30: key-not-tokenized"]),
     ("do: {tokenize: customer}", "for: [ads], do: {tokenize: customer}", ["27:30: key-not-tokenized"]),

@@ -14,6 +14,7 @@ from tokenweir.adapters.producer import EXPIRED, TransactionalProducer
 _NOBODY = {"bootstrap.servers": "127.0.0.1:1"}
 _STEPS: Sequence[Callable[[TransactionalProducer], None]] = (
     lambda producer: producer.produce("topic", b"value"),
+    lambda producer: producer.produce_all("topic", [b"value"], [None], [5], {}),
     lambda producer: producer.send_offsets([], b"metadata"),
     lambda producer: producer.commit(),
     lambda producer: producer.abort(),

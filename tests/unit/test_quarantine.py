@@ -20,7 +20,7 @@ from tokenweir.runtime.status import MAX_BATCH_RECORDS, Phase, Place, Sign, Stat
 def _sign(tmp_path: Path, phase: Phase, *, commits: int = 0) -> Sign:
     """Return the life signs of a worker that has begun with the second of three records."""
     status = StatusWriter(tmp_path / "worker-clicks-0.status")
-    status.batch([Place(0, 10), Place(1, 20), Place(0, 11)])
+    status.batch([0, 1, 0], [10, 20, 11])
     status.records(1, 1)
     for _ in range(commits):
         status.committed()
@@ -35,7 +35,7 @@ def test_life_signs_name_the_records_of_the_engine(tmp_path: Path) -> None:
     path = tmp_path / "worker.status"
     status = StatusWriter(path)
     places = [Place(number % 7, 2**40 + number) for number in range(MAX_BATCH_RECORDS)]
-    status.batch(places)
+    status.batch([place.partition for place in places], [place.offset for place in places])
     named = []
     for first, count in [(0, 1), (MAX_BATCH_RECORDS - 1, 1), (5, 500), (0, MAX_BATCH_RECORDS)]:
         status.phase(Phase.ENGINE)

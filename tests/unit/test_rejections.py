@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from tokenweir.core import wire
+from tokenweir.core.batches import OutputBatch
 from tokenweir.core.outcome import Fate, Outcome, Reason
-from tokenweir.runtime.batch import Work
+from tokenweir.runtime.batch import WorkBatch
 from tokenweir.runtime.rejections import RejectionLog
 
 
-def _work(offset: int) -> Work:
-    return Work(cast("Any", None), ("raw", 0), offset, 0)
-
-
 def _batch(log: RejectionLog, first: int, outcomes: Sequence[Sequence[Outcome]]) -> None:
-    log.note((_work(first + index), entries) for index, entries in enumerate(outcomes))
+    count = len(outcomes)
+    values: list[bytes | None] = [wire.frame(7, b"") for _ in outcomes]
+    offsets = list(range(first, first + count))
+    batch = WorkBatch("raw", cast("Any", [None]) * count, [0] * count, offsets, values, values, [0] * count, None, 5)
+    outputs = [OutputBatch(), OutputBatch()]
+    for entries in outcomes:
+        for output, outcome in zip(outputs, entries, strict=True):
+            output.add(outcome, b"")
+    log.note(batch, outputs)
 
 
 def test_a_flood_is_told_in_few_lines_and_every_record_is_in_one() -> None:

@@ -21,6 +21,8 @@ from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.adapters.recordreader import RecordPlace, RecordReader
 from tokenweir.core import deadletter, wire
+from tokenweir.core.batches import OutputBatch
+from tokenweir.core.context import epoch_outputs
 from tokenweir.core.deadletter import DeadLetter, ReadLetter
 from tokenweir.core.outcome import Fate, Outcome, Reason
 from tokenweir.core.policy.loader import load_policy
@@ -28,7 +30,7 @@ from tokenweir.core.policy.models import Policy
 from tokenweir.runtime.assignment import Assignment
 from tokenweir.runtime.clock import SystemClock
 from tokenweir.runtime.plans import PlanCache, ReadyPlan
-from tokenweir.runtime.replayintake import LetterConsumer, ReplayDelivery, ReplayIntake, ReplayWork
+from tokenweir.runtime.replayintake import LetterConsumer, ReplayBatch, ReplayDelivery, ReplayIntake
 from tokenweir.runtime.replayledger import Account, Intent, Ledger, chosen
 from tokenweir.runtime.replayletters import Choice, Desk, Handled, Kind, Lot
 from tokenweir.runtime.replaysource import SourceRecords
@@ -157,7 +159,24 @@ def test_an_output_that_no_policy_has_any_more_is_put_back() -> None:
     assert (found.lot, found.audience) == (Lot.PUT_BACK, "")
 
 
-@given(st.sampled_from(["raw.crm", "raw.ads", "raw.gone", "raw.web"]))
+def test_a_letter_names_its_epoch_and_is_replayed_into_it_alone() -> None:
+    """One of an epoch that is fed no longer, or not yet, is put back by the stream to which its output belongs."""
+    policy = _policy(clicks=("raw", ["crm"]), other=("raw", ["ads"]))
+    fed = epoch_outputs(policy, "clicks", {"crm": 3}, {"crm": (2,)})
+    desk = Desk(policy, "clicks", Choice(), fed)
+
+    for output, lot, audience in (
+        ("raw.crm.e3", Lot.CHOSEN, "crm"),
+        ("raw.crm.e2", Lot.CHOSEN, "crm"),
+        ("raw.crm", Lot.PUT_BACK, ""),
+        ("raw.crm.e4", Lot.PUT_BACK, ""),
+        ("raw.ads.e2", Lot.FOREIGN, ""),
+    ):
+        found = desk.sort(_value(output=output))
+        assert (found.lot, found.audience) == (lot, audience), output
+
+
+@given(st.sampled_from(["raw.crm", "raw.ads", "raw.gone", "raw.web", "raw.crm.e2", "raw.web.e7"]))
 def test_each_letter_belongs_to_exactly_one_stream_of_its_source(output: str) -> None:
     """Two streams may read one source and share its dead letters."""
     policy = _policy(one=("raw", ["crm"]), two=("raw", ["ads", "web"]), three=("other", ["crm"]))
@@ -196,7 +215,7 @@ class FakeSources:
 class FakePlans:
     """One plan for schema 7; nothing is known of others."""
 
-    any_bound: None = None
+    any_plan: None = None
 
     def get(self, schema_id: int) -> ReadyPlan | None:
         """The plan."""
@@ -219,15 +238,21 @@ def _intake(sources: FakeSources, choice: Choice = Choice()) -> ReplayIntake:  #
     return ReplayIntake(cast("PlanCache", FakePlans()), SystemClock(), framed=True, desk=desk, sources=sources)
 
 
-def _work(intake: ReplayIntake, value: bytes, offset: int = 40) -> ReplayWork:
-    return intake.work(_message(value, offset), ("raw.dead-letters", 0), offset)
+def _batch(intake: ReplayIntake, *values: bytes) -> ReplayBatch:
+    offsets = [40 + number for number in range(len(values))]
+    messages = [_message(value, offset) for value, offset in zip(values, offsets, strict=True)]
+    return intake.batch("raw.dead-letters", messages, [0] * len(values), offsets)
 
 
-def _delivered(works: Sequence[ReplayWork], outcomes: Sequence[Sequence[Outcome]]) -> tuple[FakeProducer, Account]:
+def _delivered(batch: ReplayBatch, outcomes: Sequence[Sequence[Outcome]]) -> tuple[FakeProducer, Account]:
+    outputs = [OutputBatch(), OutputBatch()]
+    for entries in outcomes:
+        for output, outcome, number in zip(outputs, entries, (101, 102), strict=True):
+            output.add(outcome, wire.frame(number, b""))
     out, producer = io.StringIO(), FakeProducer()
     ledger = Ledger(out)
     delivery = ReplayDelivery(("raw.crm", "raw.ads"), "raw.dead-letters", 9, "new", "1", ledger=ledger)
-    delivery.produce(cast("TransactionalProducer", producer), works, outcomes)
+    delivery.produce(cast("TransactionalProducer", producer), batch, outputs)
     ledger.settle()
     account = Account()
     account.hear(out.getvalue().splitlines())
@@ -240,11 +265,11 @@ _SANITIZED = Outcome(Fate.SANITIZED, b"key", b"datum", 123)
 def test_only_the_output_that_the_letter_names_gets_the_record() -> None:
     """The other one had its own fate when the record was first read, and must not get it twice."""
     sources = FakeSources({5: _message(wire.frame(7, b"datum"), 5, 1, topic_="raw")})
-    work = _work(_intake(sources), _value(5, "raw.ads"))
-    producer, account = _delivered([work], [[_SANITIZED, _SANITIZED]])
+    batch = _batch(_intake(sources), _value(5, "raw.ads"))
+    producer, account = _delivered(batch, [[_SANITIZED, _SANITIZED]])
 
-    assert work.record is not None
-    assert (work.record.value, work.timestamp_ms, work.offset) == (b"datum", _TIME_MS, 40)
+    assert (batch.values, batch.timestamps_ms, batch.offsets) == ([wire.frame(7, b"datum")], [_TIME_MS], [40])
+    assert not batch.reasons
     assert producer.records == [("raw.ads", wire.frame(102, b"datum"), 123)]
     assert account.counts == {Kind("ads", "malformed", Handled.SANITIZED): 1}
 
@@ -252,8 +277,8 @@ def test_only_the_output_that_the_letter_names_gets_the_record() -> None:
 def test_a_record_that_is_rejected_again_becomes_one_new_letter() -> None:
     """With the coordinates of the source, not of the letter; the old one is used up."""
     sources = FakeSources({5: _message(wire.frame(7, b"datum"), 5, 1, topic_="raw")})
-    work = _work(_intake(sources), _value(5, "raw.ads", partition=1))
-    producer, account = _delivered([work], [[_SANITIZED, Outcome.rejected(Reason.TOO_DEEP, "a.b")]])
+    batch = _batch(_intake(sources), _value(5, "raw.ads", partition=1))
+    producer, account = _delivered(batch, [[_SANITIZED, Outcome.rejected(Reason.TOO_DEEP, "a.b")]])
 
     ((topic, value, _),) = producer.records
     letter = deadletter.read(value or b"")
@@ -265,10 +290,10 @@ def test_a_record_that_is_rejected_again_becomes_one_new_letter() -> None:
 def test_what_is_withheld_or_gone_leaves_nothing() -> None:
     """Both letters are used up and counted."""
     intake = _intake(FakeSources({5: _message(wire.frame(7, b"datum"), 5, topic_="raw")}))
-    works = [_work(intake, _value(5)), _work(intake, _value(6), 41)]
-    producer, account = _delivered(works, [[Outcome(Fate.WITHHELD), _SANITIZED], [_SANITIZED, _SANITIZED]])
+    batch = _batch(intake, _value(5), _value(6))
+    producer, account = _delivered(batch, [[Outcome(Fate.WITHHELD), _SANITIZED], [_SANITIZED, _SANITIZED]])
 
-    assert works[1].gone
+    assert batch.gone == [False, True]
     assert producer.records == []
     assert account.counts == {
         Kind("crm", "malformed", Handled.WITHHELD): 1,
@@ -281,28 +306,28 @@ def test_a_letter_that_is_not_chosen_goes_back_byte_for_byte_with_its_time() -> 
     sources = FakeSources()
     intake = _intake(sources, Choice(audiences=frozenset({"ads"})))
     value = _value(5)
-    works = [_work(intake, value), _work(intake, b"foreign", 41)]
-    intake.expect([work.message for work in works])
-    rejected = [Outcome.rejected(works[0].reason or Reason.MALFORMED)] * 2
-    producer, account = _delivered(works, [rejected, rejected])
+    batch = _batch(intake, value, b"foreign")
+    intake.expect(batch.messages)
+    rejected = [Outcome.rejected(batch.reasons[0])] * 2
+    producer, account = _delivered(batch, [rejected, rejected])
 
     assert sources.fetched == []
-    assert all(work.record is None and not work.waits for work in works)
+    assert (batch.plans, batch.waiting, sorted(batch.reasons)) == ([None, None], [], [0, 1])
     assert producer.records == [("raw.dead-letters", value, _TIME_MS)]
     assert account.counts == {Kind("crm", "malformed", Handled.PUT_BACK): 1, Kind("", "", Handled.FOREIGN): 1}
 
 
 def test_a_record_whose_schema_is_not_known_waits() -> None:
     """As in the gateway; its letter's partition is paused meanwhile."""
-    work = _work(_intake(FakeSources({5: _message(wire.frame(8, b"datum"), 5, topic_="raw")})), _value(5))
-    assert (work.waits, work.schema_id) == (True, 8)
+    batch = _batch(_intake(FakeSources({5: _message(wire.frame(8, b"datum"), 5, topic_="raw")})), _value(5))
+    assert (batch.waiting, batch.schema_id(0)) == ([0], 8)
 
 
 def test_a_letter_that_killed_the_process_becomes_a_letter_again() -> None:
     """Whatever its plan is: the worker rejects it before the engine."""
-    work = _work(_intake(FakeSources({5: _message(wire.frame(7, b"datum"), 5, topic_="raw")})), _value(5))
-    work.reject(Reason.QUARANTINED)
-    producer, account = _delivered([work], [[Outcome.rejected(Reason.QUARANTINED)] * 2])
+    batch = _batch(_intake(FakeSources({5: _message(wire.frame(7, b"datum"), 5, topic_="raw")})), _value(5))
+    batch.reject(0, Reason.QUARANTINED)
+    producer, account = _delivered(batch, [[Outcome.rejected(Reason.QUARANTINED)] * 2])
     assert deadletter.read(producer.records[0][1] or b"").reason == "quarantined"
     assert chosen(account.counts) == 1
 

@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tokenweir.errors import FileFormatError
 from tokenweir.telemetry import metrics
@@ -63,6 +66,24 @@ def test_values_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert counts.sum == pytest.approx(65.021)
     assert contents.values[CONSUMED[0]] == 2**53 + 1
     assert contents.values[LAG[0]] == 12.5
+
+
+@given(st.lists(st.integers(-2_000_000, 200_000_000), max_size=30))
+def test_ages_are_counted_as_one_by_one(ages_ms: list[int]) -> None:
+    """Whatever their order; what is yet to come, because clocks differ, counts as zero."""
+    now_ms = 1_800_000_000_000
+    age = series_of(metrics.EVENT_AGE)
+    with tempfile.TemporaryDirectory() as directory:
+        together, alone = (SlotWriter(Path(directory) / name, age) for name in ("together", "alone"))
+        with together, alone:
+            together.observe_ages(0, [now_ms - age_ms for age_ms in ages_ms], now_ms)
+            for age_ms in ages_ms:
+                alone.observe(0, age_ms / 1000)
+        one, other = (read_slot(Path(directory) / name).values[age[0]] for name in ("together", "alone"))
+    assert isinstance(one, Distribution)
+    assert isinstance(other, Distribution)
+    assert one.counts == other.counts
+    assert one.sum == pytest.approx(other.sum)
 
 
 def test_counts_survive_sigkill_and_go_on(tmp_path: Path) -> None:

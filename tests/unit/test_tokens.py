@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
 import pickle
 import uuid
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from tests.support.goldentokens import golden_keyset, golden_tokens
 
 from tokenweir.core.ff1 import FF1Permutation
 from tokenweir.core.keys import Keyset
@@ -26,37 +26,8 @@ from tokenweir.errors import InvalidValueError
 ADAPTER: TypeAdapter[TokenSpec] = TypeAdapter(TokenSpec)
 QUICK = settings(max_examples=50, deadline=None)
 
-# Made by this code on fixed keys, and here to notice a change of derivation or format: such a change gives every
-# consumer new tokens, so it needs a new label in the derivation and never happens by accident.
-GOLDEN: list[tuple[dict[str, Any], str, str]] = [
-    ({"format": "digits", "length": 10}, "0000012345", "7711688096"),
-    ({"format": "digits", "length": "6..20"}, "4111111111111111", "5322423996782655"),
-    ({"format": "integer", "min": 0, "max": 9999999999}, "12345", "4149154171"),
-    ({"format": "integer", "min": -500000, "max": 600000}, "-12345", "540352"),
-    ({"format": "alphanumeric", "length": "6..20"}, "Abc123xyz", "amYBigJix"),
-    ({"format": "alphanumeric", "length": 8, "case": "upper"}, "ABCD1234", "THZ6C2BX"),
-    ({"format": "hex", "length": 32}, "00112233445566778899aabbccddeeff", "43fb2b7834b5d1ef96305d16d3b64924"),
-    ({"format": "pattern", "pattern": "ORD-([0-9]{8})-([A-Z]{2})"}, "ORD-20260001-DE", "ORD-33163246-TU"),
-    ({"format": "uuid"}, "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "df14f855-d682-113d-a59f-95c396d37dea"),
-    ({"format": "pan"}, "4111 1111 1111 1111", "3829 7581 0988 8930"),
-    ({"format": "pan", "keep_last": 4, "luhn": "valid"}, "378282246310005", "273118886380005"),
-    ({"format": "phone"}, "+4930901820", "+4930206957"),
-    ({"format": "phone", "keep": 0}, "+447700900123", "+446913149043"),
-    ({"format": "email", "domain": "keep"}, "jane.doe@example.com", "bh4orhb5sgzafxklgwdsts5j3b@example.com"),
-    (
-        {"format": "email"},
-        "jane@xn--bcher-kva.example",
-        "n2643eqfbhneddnp4cgsa4bjmp@wcec3hdzse42sxnuatxo4fymbn.example",
-    ),
-    (
-        {"format": "email", "domain": "replace", "replacement": "tokens.example.com"},
-        "jane.doe@example.com",
-        "toyuerj7rpdqcsbn3wl4p7hnwb@tokens.example.com",
-    ),
-    ({"format": "opaque"}, "session-1", "MVCSPt-3__LJ38wzMxddsg"),
-    ({"format": "opaque", "reversible": True}, "session-1", "lTN3BdpEKqKW9F0ceghjGWtK5L-gv19WaA"),
-    ({"format": "opaque", "reversible": True, "encoding": "hex"}, "é", "bd71eca919f29977cebee02a2501b2c8ab22"),
-]
+# They notice a change of derivation or format: such a change gives every consumer new tokens (tests/golden/README.md).
+GOLDEN = golden_tokens()
 
 
 def parse(**parameters: Any) -> TokenSpec:  # noqa: ANN401 - as a policy file gives them
@@ -72,8 +43,7 @@ def tokenizer(keyset: Keyset, **parameters: Any) -> Tokenizer:  # noqa: ANN401
 @pytest.fixture(scope="module")
 def keyset() -> Keyset:
     """Roots of fixed bytes; the same that made the golden tokens."""
-    count = itertools.count()
-    return Keyset.ephemeral(["crm", "ads"], lambda size: hashlib.sha256(b"root %d" % next(count)).digest()[:size])
+    return golden_keyset()
 
 
 @pytest.mark.parametrize(("parameters", "value", "token"), GOLDEN)
@@ -105,7 +75,7 @@ def test_prepared_values_do_not_show(keyset: Keyset, parameters: dict[str, Any],
     """A prepared value has no content in its repr and is neither pickled nor copied."""
     prepared = tokenizer(keyset, **parameters).prepare(value)
 
-    assert repr(prepared) in {"<PreparedRank>", "<PreparedText>"}
+    assert repr(prepared) in {"<PreparedRank>", "<PreparedText>", "<PreparedAddress>"}
     for leak in (pickle.dumps, copy.copy):
         with pytest.raises(TypeError):
             leak(prepared)
@@ -191,6 +161,73 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
             "jane@ex\u2024ample.com",
         ],
     ),
+    (
+        {"format": "iban"},
+        [
+            "",
+            "DE",
+            "DE89370400440532013001",  # wrong account
+            "DE88370400440532013000",  # wrong check digits
+            "DE893704004405320130",  # too short
+            "ES9121000418440200051332",  # wrong check digits in Spain and in the whole
+            "ES4321000418400200051332",  # wrong check digits in Spain alone
+            "ZZ89370400440532013000",
+            "DE89  370400440532013000",
+            "DE89370400440532013000 ",
+            "DE8937040044053201300O",
+            "\uff24E89370400440532013000",
+        ],
+    ),
+    (
+        {"format": "ssn"},
+        ["", "000-12-3456", "666-12-3456", "900-12-3456", "123-00-4567", "123-45-0000", "123--45-6789", "12345678"],
+    ),
+    ({"format": "national", "number": "es.dni"}, ["54362315Z", "5436231K", "X4362315K", "\u0665\u0664362315K"]),
+    ({"format": "national", "number": "nl.bsn"}, ["111252333", "11122233"]),
+    ({"format": "national", "number": "pl.pesel"}, ["44051401358", "44023001352", "44131401359"]),
+    (
+        {"format": "national", "number": "it.codice_fiscale"},
+        ["RCCMNL83S18D969X", "RCCMNL83S99D969H", "RCCMNL83S18D9SVH"],
+    ),
+    ({"format": "national", "number": "gb.nino"}, ["GB123456C", "AB123456E", "QQ123456C"]),
+    ({"format": "pan", "keep_first": 8}, ["42424242424248", "4111111111111112"]),  # 14 digits leave five
+    ({"format": "imei"}, ["", "490154203237519", "49015420323751", "4901542032375185", "49015420323751x"]),
+    (
+        {"format": "mac"},
+        ["", "00:1b:44:11:3a", "00:1b-44:11:3a:b7", "001b:4411:3ab7", "02:42:ac:11:00:02", "00:1b:44:11:3a:bg"],
+    ),
+    ({"format": "mac", "local": "keep"}, ["00:1b:44:11:3a:b7:00", " 00:1b:44:11:3a:b7"]),
+    (
+        {"format": "ipv4"},
+        [
+            "",
+            "192.0.2",
+            "192.0.2.256",
+            "192.0.2.01",
+            "192.0.2.1/24",
+            "::1",
+            "3221225985",
+            "\u0661.0.0.1",
+            "192.0.2.1\n",
+        ],
+    ),
+    ({"format": "ipv4", "mode": "prefix"}, ["192.0.2.256", "::ffff:192.0.2.1"]),
+    (
+        {"format": "ipv6"},
+        [
+            "",
+            "192.0.2.1",
+            "fe80::1%eth0",
+            "::ffff:192.0.2.1",
+            "::ffff:c000:201",
+            "1::2::3",
+            "12345::",
+            "[::1]",
+            "::1/64",
+        ],
+    ),
+    ({"format": "name", "list": "full"}, ["", " ", "\u00a0", "a\x00b", "a\ud800", "x" * 257]),
+    ({"format": "permutation", "values": ["gold", "silver"]}, ["", "Gold", "bronze", "gold "]),
     ({"format": "opaque"}, ["", "\ud800"]),
     ({"format": "opaque", "reversible": True}, ["", "a\udfff"]),
 ]
@@ -241,6 +278,28 @@ MISTAKES: list[dict[str, Any]] = [
     {"format": "email", "domain": "replace", "replacement": "Example.com"},
     {"format": "email", "domain": "replace", "replacement": "localhost"},
     {"format": "opaque", "bits": 64},
+    {"format": "pan", "keep_first": 4},
+    {"format": "pan", "keep_first": 6, "keep_last": 4},
+    {"format": "uuid", "version": 1},
+    {"format": "uuid", "version": "4"},
+    {"format": "uuid", "case": "upper"},
+    {"format": "imei", "keep": "oui"},
+    {"format": "mac", "local": "unset"},
+    {"format": "ipv6", "mode": "permutation"},
+    {"format": "name"},
+    {"format": "name", "list": "nickname"},
+    {"format": "permutation"},
+    {"format": "permutation", "values": ["one"]},
+    {"format": "permutation", "values": ["a", "a"]},
+    {"format": "permutation", "values": ["a", ""]},
+    {"format": "permutation", "values": ["a", 1]},
+    {"format": "permutation", "file": "values.txt"},
+    {"format": "iban", "keep": "account"},
+    {"format": "iban", "countries": ["de"]},
+    {"format": "iban", "countries": "DE"},
+    {"format": "ssn", "area": "unreal"},
+    {"format": "national"},
+    {"format": "national", "number": "us.ssn"},
     {"format": "opaque", "reversible": True, "bits": 256},
     {"format": "opaque", "reversible": "yes"},
 ]
@@ -292,6 +351,15 @@ def test_small_domains_are_told_and_not_built(parameters: dict[str, Any], domain
         ({"format": "pan"}, 10**11),
         ({"format": "pan", "keep_last": 4}, 10**7),
         ({"format": "phone"}, 10**6),
+        ({"format": "pan", "keep_first": 6}, 10**6),
+        ({"format": "imei"}, 10**14),
+        ({"format": "imei", "keep": "tac"}, 10**6),
+        ({"format": "mac"}, 2**46),
+        ({"format": "mac", "keep": "oui"}, 2**24),
+        ({"format": "ipv4"}, 2**32),
+        ({"format": "ipv4", "mode": "prefix"}, 2**32),
+        ({"format": "ipv6"}, 2**128),
+        ({"format": "permutation", "values": ["a", "b", "c"]}, 3),
     ],
 )
 def test_smallest_domain(parameters: dict[str, Any], domain: int) -> None:

@@ -30,7 +30,7 @@ fn present<'v, 'a>(moves: &[Move], mut value: &'v Value<'a>) -> Option<&'v Value
         value = match (step, value) {
             (Move::Field(index), Value::Record(fields)) => fields.get(*index)?,
             (Move::Branch(wanted), Value::Branch(index, inner)) if wanted == index => inner,
-            (Move::Key(wanted), Value::Map(entries)) => &entries.iter().find(|(key, _)| key == wanted)?.1,
+            (Move::Key(wanted), Value::Map(entries)) => &entries.iter().find(|(key, _)| *key == wanted)?.1,
             _ => return None,
         };
     }
@@ -39,8 +39,6 @@ fn present<'v, 'a>(moves: &[Move], mut value: &'v Value<'a>) -> Option<&'v Value
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use super::*;
 
     fn places(json: &str) -> Vec<Moves> {
@@ -49,9 +47,11 @@ mod tests {
 
     #[test]
     fn moves_lead_through_records_unions_and_maps() {
-        let text = || Value::Text(Cow::Borrowed("x"));
-        let map = Value::Map(vec![(Cow::Borrowed("k"), text())]);
-        let record = Value::Record(vec![Value::Null, Value::Branch(1, Box::new(map))]);
+        let text = || Value::Text("x");
+        let entries = [("k", text())];
+        let map = Value::Map(&entries);
+        let fields = [Value::Null, Value::Branch(1, &map)];
+        let record = Value::Record(&fields);
         let found = |json| first_present(&places(json), &record) == Some(&text());
         assert!(found(r#"[[{"field": 1}, {"branch": 1}, {"key": "k"}]]"#));
         assert!(found(r#"[[{"field": 0}], [{"field": 1}, {"branch": 1}, {"key": "k"}]]"#));

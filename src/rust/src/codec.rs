@@ -16,8 +16,8 @@ mod strict_json;
 mod symbols;
 mod types;
 
-/// Where the texts of records stand whose bytes have them with escapes; it lives as long as what was read.
-pub use bumpalo::Bump as Unescaped;
+/// Where values lie, and texts whose bytes have them with escapes; it lives as long as what was read.
+pub use bumpalo::Bump as Arena;
 
 use std::fmt;
 
@@ -159,10 +159,10 @@ impl Reader {
     /// # Errors
     ///
     /// The bytes are no record of the schema, hold more after it, or pass a limit.
-    pub fn read<'a>(&'a self, data: &'a [u8], unescaped: &'a Unescaped) -> Result<(Value<'a>, u64), Rejection> {
+    pub fn read<'a>(&'a self, data: &'a [u8], arena: &'a Arena) -> Result<(Value<'a>, u64), Rejection> {
         match &self.0 {
-            Reading::Avro(reader) => Ok(reader.read(data)?),
-            Reading::Json(reader) => Ok(reader.read(data, unescaped)?),
+            Reading::Avro(reader) => Ok(reader.read(data, arena)?),
+            Reading::Json(reader) => Ok(reader.read(data, arena)?),
         }
     }
 }

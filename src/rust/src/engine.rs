@@ -13,6 +13,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ahash::RandomState;
 pub use slice::Engine;
 
 use crate::codec::{Format, Reader, Writer};
@@ -128,7 +129,7 @@ struct Output {
 struct Written {
     root: Out,
     writer: Writer,
-    programs: Mutex<HashMap<(u64, bool), Arc<Program>>>,
+    programs: Mutex<HashMap<(u64, bool), Arc<Program>, RandomState>>,
 }
 
 impl Plan {

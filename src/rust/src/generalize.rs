@@ -1,18 +1,22 @@
-//! Coarser values of the same type; see `tokenweir.core.generalize`. Cells have their own module.
+//! Coarser values of the same type; see `tokenweir.core.generalize`. Cells and noise work on pairs; `program::cells` applies them.
 
 mod address;
 mod decimal;
 mod instant;
+pub mod noise;
 mod numeric;
 mod printable;
+mod shift;
 mod url;
+mod user_agent;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 pub use printable::Printable;
 
+use crate::codec::Arena;
 use crate::plan::{Coarser, Place};
+use crate::prf::Keyed;
 use crate::schema::Kind;
 use crate::value::Value;
 
@@ -41,6 +45,10 @@ pub enum Generalizer {
     },
     /// Parts of a URL stay.
     Url(url::Url),
+    /// A User-Agent header becomes a family.
+    UserAgent(user_agent::Families),
+    /// A time moves by some days.
+    Shift(shift::Shift),
 }
 
 impl Generalizer {
@@ -54,7 +62,7 @@ impl Generalizer {
             if kinds.contains(&place.kind) { Ok(()) } else { Err(Unfit("the place holds no text")) }
         };
         match spec {
-            Coarser::Cell(_) => Err(Unfit("cell works on a pair of coordinates")),
+            Coarser::Cell(_) | Coarser::Noise { .. } => Err(Unfit("cell and noise work on a pair of coordinates")),
             Coarser::Time(unit) => instant::Floor::new(*unit, place).map(Self::Floor),
             Coarser::Round(step) => numeric::Round::new(step, place).map(Self::Round),
             Coarser::Buckets(bounds) => numeric::Buckets::new(bounds, place).map(Self::Buckets),
@@ -69,26 +77,40 @@ impl Generalizer {
                 needs(&[Kind::String])?;
                 Ok(Self::Url(url::Url::new(*path, query)))
             }
+            Coarser::UserAgent { rules, default } => {
+                needs(&[Kind::String])?;
+                Ok(Self::UserAgent(user_agent::Families::new(rules, default)))
+            }
+            Coarser::Shift { days, prf } => shift::Shift::new(*days, *prf, place).map(Self::Shift),
         }
     }
 
     /// Return the coarser value, or none if the value does not fit. An empty text and null are for the caller.
     #[must_use]
-    pub fn apply<'v>(&'v self, value: &'v Value<'_>, printable: &Printable) -> Option<Value<'v>> {
+    pub fn apply<'v>(
+        &'v self,
+        value: &Value<'v>,
+        printable: &Printable,
+        keyed: Keyed<'_>,
+        arena: &'v Arena,
+    ) -> Option<Value<'v>> {
+        let new = |text: String| Value::Text(arena.alloc_str(&text));
         match (self, value) {
-            (Self::Floor(floor), _) => floor.apply(value),
-            (Self::Round(round), _) => round.apply(value),
-            (Self::Buckets(buckets), _) => buckets.apply(value),
+            (Self::Floor(floor), _) => floor.apply(value, arena),
+            (Self::Round(round), _) => round.apply(value).map(|coarse| coarse.value(arena)),
+            (Self::Buckets(buckets), _) => buckets.apply(value).map(|coarse| coarse.value(arena)),
             (Self::Prefix(characters), Value::Text(text)) => {
                 // A text that has no further character would stay whole.
                 let (end, _) = text.char_indices().nth(*characters)?;
-                text.get(..end).map(|prefix| Value::Text(Cow::Borrowed(prefix)))
+                text.get(..end).map(Value::Text)
             }
-            (Self::Network(bits), Value::Text(text)) => address::network(text, *bits).map(Cow::Owned).map(Value::Text),
+            (Self::Network(bits), Value::Text(text)) => address::network(text, *bits).map(new),
             (Self::Table { table, default }, Value::Text(text)) => {
-                table.get(&**text).or(default.as_ref()).map(|found| Value::Text(Cow::Borrowed(found)))
+                table.get(*text).or(default.as_ref()).map(|found| Value::Text(found))
             }
-            (Self::Url(url), Value::Text(text)) => url.apply(text, printable).map(Cow::Owned).map(Value::Text),
+            (Self::Url(url), Value::Text(text)) => url.apply(text, printable).map(new),
+            (Self::UserAgent(families), Value::Text(text)) => Some(Value::Text(families.of(text))),
+            (Self::Shift(shift), _) => shift.apply(value, keyed, arena),
             _ => None,
         }
     }

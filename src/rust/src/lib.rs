@@ -12,8 +12,10 @@ pub mod engine;
 pub mod error;
 pub mod ff1;
 pub mod generalize;
+pub mod hexagons;
 mod locked;
 pub mod plan;
+pub mod prf;
 pub mod program;
 #[cfg(feature = "python")]
 mod python;
@@ -39,9 +41,10 @@ mod _native {
     use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyInt, PyList, PyMemoryView, PyString, PyTuple};
 
     use crate::alphabets::Alphabet;
-    use crate::codec::{Reader, Unescaped, Writer};
+    use crate::codec::{Arena, Reader, Writer};
     use crate::error::Error;
     use crate::ff1::{Cipher, Direction, LENIENT_DOMAIN, MINIMUM_DOMAIN};
+    use crate::hexagons::centre;
     use crate::schema::{Schema, from_json};
     use crate::texts::TextCipher;
     use crate::tokens::Spec;
@@ -408,7 +411,7 @@ mod _native {
         /// Return the value of a record and its elements, or the reason and the path of its rejection.
         #[pyo3(signature = (data, /), text_signature = "($self, data, /)")]
         fn read<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyTuple>> {
-            match self.reader.read(data, &Unescaped::new()) {
+            match self.reader.read(data, &Arena::new()) {
                 Ok((value, elements)) => (Values::new(py)?.value(&value)?, elements).into_pyobject(py),
                 Err(rejection) => (rejection.reason, rejection.path).into_pyobject(py),
             }
@@ -417,7 +420,7 @@ mod _native {
         /// Return the bytes of a record that was read and written, and its elements, or reason and path as `read`.
         #[pyo3(signature = (data, /), text_signature = "($self, data, /)")]
         fn roundtrip<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyTuple>> {
-            match self.reader.read(data, &Unescaped::new()) {
+            match self.reader.read(data, &Arena::new()) {
                 Ok((value, elements)) => {
                     let mut out = Vec::with_capacity(data.len());
                     self.writer.write(&value, &mut out).map_err(|misfit| PyValueError::new_err(misfit.to_string()))?;
@@ -426,6 +429,16 @@ mod _native {
                 Err(rejection) => (rejection.reason, rejection.path).into_pyobject(py),
             }
         }
+    }
+
+    /// Return the centres of cells as far as they are certain without H3, so that tests can hold them against it.
+    ///
+    /// A position is a resolution, a latitude and a longitude, within 90 and 180 degrees.
+    #[pyfunction]
+    #[pyo3(signature = (positions, /), text_signature = "(positions, /)")]
+    #[allow(clippy::needless_pass_by_value, reason = "what Python gives is converted to it")]
+    fn cell_centres(positions: Vec<(u8, f64, f64)>) -> Vec<Option<(f64, f64)>> {
+        positions.iter().map(|(resolution, latitude, longitude)| centre(*resolution, *latitude, *longitude)).collect()
     }
 
     /// Makes values of the reference engine, as `tokenweir.core.schema` says how they look.
@@ -449,7 +462,7 @@ mod _native {
                 &Value::Boolean(value) => PyBool::new(py, value).to_owned().into_any(),
                 Value::Integer(number) => number.into_pyobject(py)?.into_any(),
                 Value::Real(number) => number.into_pyobject(py)?.into_any(),
-                Value::Number(text) => self.number.call1((&**text,))?,
+                Value::Number(text) => self.number.call1((*text,))?,
                 Value::Text(text) => PyString::new(py, text).into_any(),
                 Value::Bytes(bytes) => PyBytes::new(py, bytes).into_any(),
                 Value::Record(values) | Value::Array(values) => {
@@ -458,8 +471,8 @@ mod _native {
                 }
                 Value::Map(entries) => {
                     let found = PyDict::new(py);
-                    for (key, value) in entries {
-                        found.set_item(&**key, self.value(value)?)?;
+                    for (key, value) in *entries {
+                        found.set_item(key, self.value(value)?)?;
                     }
                     found.into_any()
                 }

@@ -185,13 +185,16 @@ pub struct Rules {
 
 impl Rules {
     /// Return the action for a record for which these purposes pass, or none where it is withheld.
+    ///
+    /// What depends on a person is withheld from a record about nobody.
     #[must_use]
     pub fn action(&self, passed: u64, anonymous: bool) -> Option<&Action> {
         if anonymous && self.person {
             return None;
         }
         let rule = self.rules.iter().find(|rule| passed & rule.when == rule.when)?;
-        if matches!(rule.action, Action::Drop) { None } else { Some(&rule.action) }
+        let is_withheld = matches!(rule.action, Action::Drop) || (anonymous && rule.action.is_keyed());
+        if is_withheld { None } else { Some(&rule.action) }
     }
 }
 
@@ -219,6 +222,20 @@ pub enum Action {
     Generalize(Coarser),
 }
 
+impl Action {
+    /// Whether it depends on whom the record is about.
+    #[must_use]
+    pub const fn is_keyed(&self) -> bool {
+        matches!(self, Self::Generalize(Coarser::Shift { .. } | Coarser::Noise { .. }))
+    }
+
+    /// Whether it works on both members of a pair of coordinates at once.
+    #[must_use]
+    pub const fn is_for_pairs(&self) -> bool {
+        matches!(self, Self::Generalize(Coarser::Cell(_) | Coarser::Noise { .. }))
+    }
+}
+
 /// A way to make a value coarser. Numbers are exact decimals in text.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -241,6 +258,27 @@ pub enum Coarser {
         table: BTreeMap<String, String>,
         /// What all others become.
         default: Option<String>,
+    },
+    /// A User-Agent header becomes a family.
+    UserAgent {
+        /// In their order: a family, and the texts that must all occur, in lower case.
+        rules: Vec<(String, Vec<String>)>,
+        /// What all others become.
+        default: String,
+    },
+    /// A time moves by as many days, at most, as whoever the record is about moves by.
+    Shift {
+        /// The most days.
+        days: u32,
+        /// The number of the engine's keyed function.
+        prf: usize,
+    },
+    /// A pair of coordinates becomes a point near the place that it is in.
+    Noise {
+        /// Mean distance, and length of the sides of a place.
+        metres: u32,
+        /// The number of the engine's keyed function.
+        prf: usize,
     },
     /// Scheme and host stay, with this many segments of the path and these parameters.
     Url {

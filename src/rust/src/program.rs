@@ -14,7 +14,7 @@ pub use cells::{Cell, Centres};
 pub use collect::Collecting;
 pub use transform::{Counts, Stop, Transforming};
 
-use crate::generalize::{Generalizer, Unfit};
+use crate::generalize::{Generalizer, Unfit, noise};
 use crate::plan::{Action, Coarser, FieldOut, Out, Place, Rules};
 use crate::schema::Kind;
 use crate::subjects::Form;
@@ -104,7 +104,10 @@ pub fn check(out: &Out) -> Result<(), Unfit> {
         Out::Leaf { place, rules, pair, .. } => {
             for rule in &rules.rules {
                 match &rule.action {
-                    Action::Generalize(Coarser::Cell(_)) if pair.is_some() => {}
+                    Action::Generalize(Coarser::Noise { metres, .. }) if !noise::METRES.contains(metres) => {
+                        return Err(Unfit("noise is between 10 and 50,000 metres"));
+                    }
+                    action if action.is_for_pairs() && pair.is_some() => {}
                     Action::Generalize(coarser) => drop(Generalizer::new(coarser, place)?),
                     Action::Keep | Action::Drop | Action::Tokenize(_) => {}
                 }
@@ -141,7 +144,7 @@ fn has_lone_coordinate(branches: &[Option<Out>]) -> bool {
         })
     };
     let all_rules = || leaves().flat_map(|rules| &rules.rules);
-    if leaves().count() < 2 || !all_rules().any(|rule| is_cell(&rule.action)) {
+    if leaves().count() < 2 || !all_rules().any(|rule| rule.action.is_for_pairs()) {
         return false;
     }
     let purposes = all_rules().fold(0, |mask, rule| mask | rule.when);
@@ -151,14 +154,10 @@ fn has_lone_coordinate(branches: &[Option<Out>]) -> bool {
     // Each subset of the mask once, from the whole mask down to none.
     let subsets = std::iter::successors(Some(purposes), |passed| passed.checked_sub(1).map(|less| less & purposes));
     subsets.flat_map(|passed| [(passed, false), (passed, true)]).any(|(passed, anonymous)| {
-        let mut actions = leaves().filter_map(|rules| rules.action(passed, anonymous)).map(is_cell);
+        let mut actions = leaves().filter_map(|rules| rules.action(passed, anonymous)).map(Action::is_for_pairs);
         let first = actions.next();
         actions.any(|other| Some(other) != first)
     })
-}
-
-const fn is_cell(action: &Action) -> bool {
-    matches!(action, Action::Generalize(Coarser::Cell(_)))
 }
 
 struct Builder {
@@ -211,7 +210,7 @@ impl Builder {
             Some(Action::Tokenize(table)) => {
                 (Does::Tokenize(Tokenize { table: *table, kind: place.kind, form, subject, invalid }), true)
             }
-            Some(Action::Generalize(Coarser::Cell(_))) => (Does::Snap(invalid), false),
+            Some(action) if action.is_for_pairs() => (Does::Snap(invalid), false),
             Some(Action::Generalize(coarser)) => (Does::Generalize(Generalizer::new(coarser, place)?, invalid), false),
         })
     }
@@ -223,7 +222,7 @@ impl Builder {
         });
         let steps = steps.collect::<Result<Vec<_>, Unfit>>()?;
         let replacements = cells::replacements(fields, |rules| self.action(rules));
-        let collects = !replacements.is_empty() || steps.iter().any(|(_, step)| step.collects);
+        let collects = replacements.iter().any(Replacement::asks) || steps.iter().any(|(_, step)| step.collects);
         Ok((Does::Record { fields: steps, replacements }, collects))
     }
 

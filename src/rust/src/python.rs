@@ -1,6 +1,7 @@
 //! The engine as Python sees it: apart from `lib.rs`, because turning records and outcomes into what they are on the
 //! other side is a matter of its own.
 
+mod columns;
 mod store;
 
 use std::collections::HashMap;
@@ -15,11 +16,13 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple};
 
 use crate::consent::{Decision, SubjectConsent};
 use crate::engine::{Engine, Header, Host, Outcome, Plan, Raw};
+use crate::prf::Prf;
 use crate::program::{Cell, Counts};
 use crate::schema::from_json;
 use crate::tokens::unicode::Version;
 use crate::tokens::{Spec, Tokenizer};
 
+use columns::{FramedPlans, OutputColumns};
 pub use store::{PythonEnvironment, PythonLookups, PythonSeal, PythonView};
 
 /// Most mappings of counts that are kept; records with long arrays can have any.
@@ -55,11 +58,13 @@ pub struct PythonEngine {
     words: Words,
 }
 
-/// Token entries in the order of their numbers.
+/// Token entries and keyed functions in the order of their numbers.
 #[derive(Default)]
 struct Added {
     count: usize,
     waiting: Vec<Tokenizer>,
+    prfs: usize,
+    waiting_prfs: Vec<Prf>,
 }
 
 #[pymethods]
@@ -82,33 +87,30 @@ impl PythonEngine {
         Ok(added.count - 1)
     }
 
-    /// Return the outcomes of the first records from `first` on, at least one, and why the engine failed on some.
+    /// Add a keyed function with its key, and return the number that plans have for it.
+    fn add_prf(&self, py: Python<'_>, key: &[u8]) -> PyResult<usize> {
+        let prf = Prf::new(key)?;
+        let mut added = self.added.lock_py_attached(py).map_err(|_| at_work())?;
+        added.waiting_prfs.push(prf);
+        added.prfs += 1;
+        Ok(added.prfs - 1)
+    }
+
+    /// Return the outcomes of the first records, at least one, and why the engine failed on some.
     ///
     /// `batch` is a list of pairs of a plan and a record. What `host` raises comes out as it is. Where there is a
     /// `snapshot` of the consent store, subjects are looked up in its `lookups`, and it is told of that.
-    #[pyo3(signature = (batch, first, count, now_ms, host, snapshot = None))]
+    #[pyo3(signature = (batch, now_ms, host, snapshot = None))]
     fn process<'py>(
         &self,
         batch: &Bound<'py, PyList>,
-        first: usize,
-        count: usize,
         now_ms: i64,
         host: Py<PyAny>,
         snapshot: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyList>, Vec<&'static str>)> {
         let py = batch.py();
-        let end = first.saturating_add(count).min(batch.len());
-        let held = (first..end).map(|index| HeldRecord::new(&batch.get_item(index)?)).collect::<PyResult<Vec<_>>>()?;
-        let snapshot = snapshot.map(HeldSnapshot::new).transpose()?;
-        let mut host = PythonHost { host, snapshot, known: HashMap::new() };
-        let outcomes = py.detach(|| {
-            let raws: Vec<Raw<'_>> = held.iter().map(HeldRecord::raw).collect();
-            let mut engine = self.engine.try_lock().map_err(|_| at_work())?;
-            for tokenizer in self.added.lock().map_err(|_| at_work())?.waiting.drain(..) {
-                engine.add_table(tokenizer);
-            }
-            engine.process(&raws, now_ms, &mut host)
-        })?;
+        let held = batch.iter().map(|pair| HeldRecord::new(&pair)).collect::<PyResult<Vec<_>>>()?;
+        let outcomes = self.outcomes(py, &held, now_ms, host, snapshot)?;
         let mut faults = Vec::new();
         let rows = PyList::empty(py);
         for (held, row) in held.iter().zip(outcomes) {
@@ -121,9 +123,61 @@ impl PythonEngine {
         Ok((rows, faults))
     }
 
+    /// Return per output what becomes of the first records, at least one, and why the engine failed on some.
+    ///
+    /// The records are columns, as in `tokenweir.core.batches`; otherwise this is as `process`.
+    #[pyo3(signature = (plans, values, keys, timestamps_ms, headers, frame_bytes, now_ms, host, snapshot = None))]
+    #[allow(clippy::too_many_arguments, reason = "the columns of a batch, and what its outcomes depend on")]
+    fn run<'py>(
+        &self,
+        plans: &Bound<'py, PyList>,
+        values: &Bound<'py, PyList>,
+        keys: &Bound<'py, PyList>,
+        timestamps_ms: &Bound<'py, PyList>,
+        headers: Option<&Bound<'py, PyList>>,
+        frame_bytes: usize,
+        now_ms: i64,
+        host: Py<PyAny>,
+        snapshot: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Vec<OutputColumns<'py>>, Vec<&'static str>)> {
+        let py = plans.py();
+        let mut framed = FramedPlans::default();
+        let held = columns::held(&mut framed, (plans, values, keys, timestamps_ms, headers), frame_bytes)?;
+        let outcomes = self.outcomes(py, &held, now_ms, host, snapshot)?;
+        columns::columns(py, &framed, &held, outcomes)
+    }
+
     #[allow(clippy::unused_self, reason = "Python calls it on an object")]
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err("an engine holds keys and is neither pickled nor copied"))
+    }
+}
+
+impl PythonEngine {
+    /// Return the outcomes of the first records, at least one. The GIL is released meanwhile.
+    fn outcomes(
+        &self,
+        py: Python<'_>,
+        held: &[HeldRecord],
+        now_ms: i64,
+        host: Py<PyAny>,
+        snapshot: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Vec<Outcome>>> {
+        let snapshot = snapshot.map(HeldSnapshot::new).transpose()?;
+        let mut host = PythonHost { host, snapshot, known: HashMap::new() };
+        py.detach(|| {
+            let raws: Vec<Raw<'_>> = held.iter().map(HeldRecord::raw).collect();
+            let mut engine = self.engine.try_lock().map_err(|_| at_work())?;
+            let mut added = self.added.lock().map_err(|_| at_work())?;
+            for tokenizer in added.waiting.drain(..) {
+                engine.add_table(tokenizer);
+            }
+            for prf in added.waiting_prfs.drain(..) {
+                engine.add_prf(prf);
+            }
+            drop(added);
+            engine.process(&raws, now_ms, &mut host)
+        })
     }
 }
 
@@ -135,6 +189,8 @@ fn at_work() -> PyErr {
 struct HeldRecord {
     plan: Py<PythonPlan>,
     value: Option<PyBackedBytes>,
+    /// Bytes of the value before its datum.
+    frame_bytes: usize,
     key: Option<PyBackedBytes>,
     timestamp_ms: i64,
     headers: Vec<HeldHeader>,
@@ -151,26 +207,21 @@ impl HeldRecord {
     fn new(pair: &Bound<'_, PyAny>) -> PyResult<Self> {
         let pair = pair.cast::<PyTuple>()?;
         let record = pair.get_item(1)?.cast_into::<PyTuple>()?;
-        let mut headers = Vec::new();
-        let given = record.get_item(3)?;
-        if given.len()? > 0 {
-            for header in given.try_iter()? {
-                headers.push(HeldHeader::new(&header?)?);
-            }
-        }
         Ok(Self {
             plan: pair.get_item(0)?.cast_into::<PythonPlan>()?.unbind(),
             value: bytes_of(&record.get_item(0)?)?,
+            frame_bytes: 0,
             key: bytes_of(&record.get_item(1)?)?,
             timestamp_ms: record.get_item(2)?.extract()?,
-            headers,
+            headers: headers_of(&record.get_item(3)?)?,
         })
     }
 
     fn raw(&self) -> Raw<'_> {
         Raw {
             plan: &self.plan.get().plan,
-            value: self.value.as_deref(),
+            // The caller has made sure that a value is no shorter than its frame.
+            value: self.value.as_deref().map(|value| value.get(self.frame_bytes..).unwrap_or_default()),
             key: self.key.as_deref(),
             timestamp_ms: self.timestamp_ms,
             headers: self
@@ -189,6 +240,13 @@ impl HeldHeader {
         let name = PyBackedStr::try_from(name).ok();
         Ok(Self { pair: pair.clone().unbind(), name, value: bytes_of(&pair.get_item(1)?)? })
     }
+}
+
+fn headers_of(given: &Bound<'_, PyAny>) -> PyResult<Vec<HeldHeader>> {
+    if given.len()? == 0 {
+        return Ok(Vec::new());
+    }
+    given.try_iter()?.map(|header| HeldHeader::new(&header?)).collect()
 }
 
 fn bytes_of(given: &Bound<'_, PyAny>) -> PyResult<Option<PyBackedBytes>> {

@@ -28,6 +28,34 @@ impl Rank {
         }
     }
 
+    /// Return this number with one more digit of a base up to 2^32 on the right.
+    pub(crate) fn pushed_wide(self, base: u32, digit: u32) -> Self {
+        match self {
+            Self::Small(number) => {
+                match number.checked_mul(base.into()).and_then(|product| product.checked_add(digit.into())) {
+                    Some(longer) => Self::Small(longer),
+                    None => Self::Big(BigUint::from(number) * base + digit),
+                }
+            }
+            Self::Big(number) => Self::Big(number * base + digit),
+        }
+    }
+
+    /// Return this number without its last digit of a base up to 2^32, and that digit.
+    pub(crate) fn popped_wide(self, base: u32) -> (Self, u32) {
+        let base = base.max(1);
+        match self {
+            Self::Small(number) => {
+                let digit = u32::try_from(number % u128::from(base)).unwrap_or_default();
+                (Self::Small(number / u128::from(base)), digit)
+            }
+            Self::Big(number) => {
+                let digit = u32::try_from(&number % base).unwrap_or_default();
+                (Self::from(number / base), digit)
+            }
+        }
+    }
+
     /// Return the product with a small number.
     pub(crate) fn times(self, factor: u8) -> Self {
         self.pushed(factor, 0)
@@ -119,6 +147,19 @@ mod tests {
         }
         assert!(matches!(rank, Rank::Small(0)));
         assert!(rank == Rank::Big(BigUint::ZERO));
+    }
+
+    #[test]
+    fn wide_digits_come_back_in_reverse() {
+        let digits: Vec<u32> = (0..40_u32).map(|at| at.wrapping_mul(7_919) % 9_999).collect();
+        let mut rank = digits.iter().fold(Rank::Small(0), |rank, digit| rank.pushed_wide(9_999, *digit));
+        assert!(matches!(rank, Rank::Big(_)));
+        for digit in digits.iter().rev() {
+            let last;
+            (rank, last) = rank.popped_wide(9_999);
+            assert_eq!(last, *digit);
+        }
+        assert!(matches!(rank, Rank::Small(0)));
     }
 
     #[test]

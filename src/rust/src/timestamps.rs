@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::value::Value;
 
-const DAY_SECONDS: i64 = 86_400;
+/// Seconds of a day.
+pub const DAY_SECONDS: i64 = 86_400;
 /// Days from 0001-01-01 to 1970-01-01.
 const FIRST_DAY: i64 = -719_162;
 /// Days from 1970-01-01 to 9999-12-31.
@@ -73,6 +74,12 @@ pub fn floor_ticks(ticks: i64, per_second: i64, unit: Unit) -> Option<i64> {
     days.checked_mul(day_ticks)
 }
 
+/// Return a time that was computed, in its ticks, if it is in the years 1 to 9999.
+#[must_use]
+pub fn checked_ticks(ticks: i64, per_second: i64) -> Option<i64> {
+    floor_days(ticks.div_euclid(DAY_SECONDS.checked_mul(per_second)?), Unit::Day).map(|_| ticks)
+}
+
 /// Return the start of the unit that a time in milliseconds is in; see [`floor_ticks`].
 #[must_use]
 pub fn floor_ms(timestamp_ms: i64, unit: Unit) -> Option<i64> {
@@ -124,6 +131,13 @@ pub fn format_date_time(timestamp_ms: i64) -> String {
     let date = format_date(seconds.div_euclid(DAY_SECONDS));
     let of_day = seconds.rem_euclid(DAY_SECONDS);
     format!("{date}T{:02}:{:02}:{:02}Z", of_day / 3_600, of_day / 60 % 60, of_day % 60)
+}
+
+/// Return milliseconds as an RFC 3339 date-time in UTC with milliseconds.
+#[must_use]
+pub fn format_date_time_ms(timestamp_ms: i64) -> String {
+    let whole = format_date_time(timestamp_ms);
+    format!("{}.{:03}Z", whole.trim_end_matches('Z'), timestamp_ms.rem_euclid(1000))
 }
 
 /// Return the number that ASCII digits write.

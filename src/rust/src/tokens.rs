@@ -1,37 +1,52 @@
 //! Tokens of one entry: the formats of the reference engine's `core/tokens`, bound to their keys.
 //!
 //! Each format has a module that says which texts are values and how their tokens are written. Three families differ
-//! in the keyed function: FF1 on a number ([`ranked`]), HMAC on messages ([`email`] and half of [`opaque`]) and AES-SIV
-//! on the text (the other half). A text that is no value has no token; nothing says which text that was.
+//! in the keyed function: FF1 on a number ([`ranked`]), HMAC on messages ([`email`], [`names`] and half of [`opaque`])
+//! and AES-SIV on the text (the other half); [`addresses`] and [`permutations`] have functions of their own. A text that
+//! is no value has no token; nothing says which text that was.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod characters;
 mod domains;
 mod email;
 mod encoding;
 mod integers;
 mod layout;
+mod macs;
+mod namelists;
+mod names;
 mod opaque;
 mod pan;
 mod pattern;
+mod permutations;
 mod phone;
 mod ranked;
-mod secret;
+mod scheme;
+mod schemes;
+pub(crate) mod secret;
 mod spec;
+mod structured;
 pub mod unicode;
 mod uuids;
 
 use crate::error::{Error, Result};
+use addresses::{Addresses, V4Ranks};
 use characters::Characters;
 use email::Email;
 use integers::Integers;
+use macs::Macs;
+use names::Names;
 use opaque::{OpaqueDigest, OpaqueSealed};
 use pan::Pan;
 use pattern::Pattern;
+use permutations::Permutation;
 use phone::Phone;
 use ranked::Ranked;
 use secret::Mac;
 pub use spec::Spec;
+use spec::{Family, Mode};
+use structured::{Iban, National};
 use unicode::Version;
 use uuids::Uuids;
 
@@ -46,6 +61,13 @@ enum Bound {
     Uuids(Ranked<Uuids>),
     Pan(Ranked<Pan>),
     Phone(Ranked<Phone>),
+    Macs(Ranked<Macs>),
+    V4(Ranked<V4Ranks>),
+    Addresses(Addresses),
+    Names(Names),
+    Permutation(Permutation),
+    Iban(Ranked<Iban>),
+    National(Ranked<National>),
     Email(Email),
     OpaqueDigest(OpaqueDigest),
     OpaqueSealed(OpaqueSealed),
@@ -61,6 +83,10 @@ macro_rules! ranked {
             Bound::Uuids($format) => $then,
             Bound::Pan($format) => $then,
             Bound::Phone($format) => $then,
+            Bound::Macs($format) => $then,
+            Bound::V4($format) => $then,
+            Bound::Iban($format) => $then,
+            Bound::National($format) => $then,
             $($other => $otherwise),+
         }
     };
@@ -79,8 +105,11 @@ impl Tokenizer {
     /// [`Error::Specification`] where parameters or keys do not fit together, or values would be hidden among fewer
     /// than 1,000,000.
     pub fn from_plan(spec: &Spec, key: &[u8], tweak_key: &[u8], version: Version) -> Result<Self> {
-        let sealed = matches!(spec, Spec::Opaque { reversible: true, .. });
-        let key_bytes = if sealed { 2 * KEY_BYTES } else { KEY_BYTES };
+        let key_bytes = match spec {
+            Spec::Opaque { reversible: true, .. } => 2 * KEY_BYTES,
+            Spec::Ip { mode: Mode::Deterministic, .. } => KEY_BYTES / 2,
+            _ => KEY_BYTES,
+        };
         if key.len() != key_bytes || tweak_key.len() != KEY_BYTES {
             return Err(Error::Specification);
         }
@@ -97,9 +126,27 @@ impl Tokenizer {
             }
             Spec::Integer { min, max, .. } => Bound::Integers(Ranked::new(Integers::new(*min, *max)?, key, tweak_key)?),
             Spec::Pattern { pattern, .. } => Bound::Pattern(Ranked::new(Pattern::new(pattern)?, key, tweak_key)?),
-            Spec::Uuid { .. } => Bound::Uuids(Ranked::new(Uuids, key, tweak_key)?),
-            Spec::Pan { keep_last, luhn, .. } => Bound::Pan(Ranked::new(Pan::new(*keep_last, *luhn)?, key, tweak_key)?),
+            Spec::Uuid { version, keeps_case, .. } => {
+                Bound::Uuids(Ranked::new(Uuids::new(*version, *keeps_case), key, tweak_key)?)
+            }
+            Spec::Pan { keep_first, keep_last, luhn, .. } => {
+                Bound::Pan(Ranked::new(Pan::card(*keep_first, *keep_last, *luhn)?, key, tweak_key)?)
+            }
+            Spec::Imei { keep_tac, luhn, .. } => Bound::Pan(Ranked::new(Pan::imei(*keep_tac, *luhn)?, key, tweak_key)?),
+            Spec::Mac { keep_oui, set_local, .. } => {
+                Bound::Macs(Ranked::new(Macs::new(*keep_oui, *set_local), key, tweak_key)?)
+            }
+            Spec::Ip { family: Family::V4, mode: Mode::Permutation, .. } => {
+                Bound::V4(Ranked::new(V4Ranks, key, tweak_key)?)
+            }
+            Spec::Ip { family, mode, .. } => Bound::Addresses(Addresses::new(*family, *mode, key)?),
+            Spec::Name { list, .. } => Bound::Names(Names::new(*list, mac()?, version)),
+            Spec::Permutation { values, .. } => Bound::Permutation(Permutation::new(values, &mac()?)?),
             Spec::Phone { keep, .. } => Bound::Phone(Ranked::new(Phone::new(*keep)?, key, tweak_key)?),
+            Spec::Iban { keep, countries, .. } => {
+                Bound::Iban(Ranked::new(Iban::new(*keep, countries)?, key, tweak_key)?)
+            }
+            Spec::National { number, .. } => Bound::National(Ranked::new(National::new(number)?, key, tweak_key)?),
             Spec::Email { domain, .. } => Bound::Email(Email::new(domain.clone(), mac()?, version)),
             Spec::Opaque { reversible: false, encoding, bits, .. } => {
                 Bound::OpaqueDigest(OpaqueDigest::new(*encoding, *bits, mac()?))
@@ -122,6 +169,9 @@ impl Tokenizer {
             Bound::Email(format) => texts.iter().map(|text| format.token(text)).collect(),
             Bound::OpaqueDigest(format) => texts.iter().map(|text| format.token(text)).collect(),
             Bound::OpaqueSealed(format) => format.tokens(texts),
+            Bound::Addresses(format) => texts.iter().map(|text| format.token(text)).collect(),
+            Bound::Names(format) => texts.iter().map(|text| format.token(text)).collect(),
+            Bound::Permutation(format) => texts.iter().map(|text| format.token(text)).collect(),
         )
     }
 
@@ -130,7 +180,9 @@ impl Tokenizer {
     pub fn decrypt(&self, token: &str) -> Option<String> {
         ranked!(&self.bound, format => format.decrypt(token),
             Bound::OpaqueSealed(format) => format.value(token),
-            Bound::Email(_) | Bound::OpaqueDigest(_) => None,
+            Bound::Addresses(format) => format.value(token),
+            Bound::Permutation(format) => format.value(token),
+            Bound::Email(_) | Bound::Names(_) | Bound::OpaqueDigest(_) => None,
         )
     }
 

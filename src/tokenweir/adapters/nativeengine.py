@@ -3,8 +3,8 @@
 The compiled module is foreign code that may be absent, so that its engine stands among the adapters and not in the
 core; where it is absent, importing this module fails. What it cannot do is refused when a plan is bound; nothing is
 ever done by the other engine in its place. Three things are asked of Python for a whole slice at once: consent that
-does not lie in this engine's own store, ids whose canonical form depends on this Python's version of Unicode, and the
-centres of cells, so that both engines have them from one library.
+does not lie in this engine's own store, ids whose canonical form depends on this Python's version of Unicode, and those
+centres of cells that could be another one by a last bit, so that both engines have them from one library.
 """
 
 from __future__ import annotations
@@ -16,17 +16,31 @@ from tokenweir._native import Engine as CompiledEngine
 from tokenweir._native import Plan as CompiledPlan
 from tokenweir.adapters.consentreader import ConsentSnapshot
 from tokenweir.core import nativeplan
+from tokenweir.core.batches import OutputBatch, RecordBatch, Rejection
 from tokenweir.core.consent import PurposeRule, SubjectConsent
 from tokenweir.core.derive import Derived, derive
 from tokenweir.core.engineapi import UNWATCHED, ConsentLookup, Record, Watch
 from tokenweir.core.generalize.cell import centres
+from tokenweir.core.generalize.specs import KeyedSpec
 from tokenweir.core.keys import Keyset
-from tokenweir.core.outcome import Outcome
+from tokenweir.core.outcome import Outcome, Reason
 from tokenweir.core.plan import OutputPlan, Plan
 from tokenweir.core.policy.models import Policy
 from tokenweir.core.schema import DEFAULT_LIMITS, Limits
 from tokenweir.core.subjects import Subject, canonical_id
 from tokenweir.errors import InvalidValueError, SchemaError
+
+#: What the compiled engine tells of a slice for one output: fates; of the sanitized records values, keys, timestamps,
+#: and headers by their place among them; the rejected records with reason and field path; counts of fields.
+_Columns = tuple[
+    bytes,
+    list[bytes | None],
+    list[bytes | None],
+    list[int],
+    list[tuple[int, list[tuple[str, bytes | None]]]],
+    list[tuple[int, str, str]],
+    list[int],
+]
 
 #: How many records are given away at once. The engine may take fewer, by the size of what they hold.
 _SLICE_RECORDS: Final = 500
@@ -81,6 +95,7 @@ class NativeEngine:
         self._on_fault = on_fault
         self._engine = CompiledEngine(max_output_bytes)
         self._tables: dict[tuple[str, int, str], int] = {}
+        self._prfs: dict[tuple[str, int, KeyedSpec], int] = {}
 
     def bind(self, plan: Plan) -> NativePlan:
         """Make a plan ready to run.
@@ -94,7 +109,8 @@ class NativeEngine:
         def number_of(output: OutputPlan, entry: str) -> int:
             return self._table(plan, output, entry)
 
-        text = nativeplan.document(plan, [output.derived for output in outputs], self._rules, number_of, self._limits)
+        numbers = nativeplan.Numbers(number_of, self._prf)
+        text = nativeplan.document(plan, [output.derived for output in outputs], self._rules, numbers, self._limits)
         try:
             return NativePlan(plan, outputs, CompiledPlan(text))
         except ValueError as error:
@@ -111,6 +127,48 @@ class NativeEngine:
             )
         return self._tables[known]
 
+    def _prf(self, output: OutputPlan, spec: KeyedSpec) -> int:
+        """Return the number of the keyed function of a treatment, which is made where it is not there yet."""
+        known = (output.domain, output.epoch, spec)
+        if known not in self._prfs:
+            key = self._keyset.generalize_key(output.domain, spec, output.epoch)
+            self._prfs[known] = self._engine.add_prf(key.reveal())
+        return self._prfs[known]
+
+    def run(
+        self, batch: RecordBatch, consent: ConsentLookup, now_ms: int, watch: Watch = UNWATCHED
+    ) -> list[OutputBatch]:
+        """Return for each output, in the plan's order, what becomes of the first records; nothing for an empty batch.
+
+        ``consent`` answers from one snapshot, and what it raises comes out as it is; a snapshot of this engine's own
+        store is not asked, but read. ``now_ms`` is the gateway's clock in milliseconds of the epoch. All records are
+        decided, unless ``watch`` says that it is enough; at least one is. It is asked between the slices of a batch.
+        """
+        host, snapshot = _Host(consent), _own(consent)
+        outputs: list[OutputBatch] = []
+
+        def work(first: int, end: int) -> tuple[int, list[str]]:
+            headers = None if batch.headers is None else batch.headers[first:end]
+            made, faults = self._engine.run(
+                batch.plans[first:end],
+                batch.values[first:end],
+                batch.keys[first:end],
+                batch.timestamps_ms[first:end],
+                headers,
+                batch.frame_bytes,
+                now_ms,
+                host,
+                snapshot,
+            )
+            if not outputs:
+                outputs.extend(OutputBatch() for _ in made)
+            for output, columns in zip(outputs, made, strict=True):
+                _add(output, columns)
+            return len(outputs[0]), faults
+
+        self._slices(len(batch), work, watch)
+        return outputs
+
     def process(
         self,
         batch: Sequence[tuple[NativePlan, Record]],
@@ -118,31 +176,59 @@ class NativeEngine:
         now_ms: int,
         watch: Watch = UNWATCHED,
     ) -> list[list[Outcome]]:
-        """Return for each record, in order, its outcomes in the order of the plan's outputs.
-
-        ``consent`` answers from one snapshot, and what it raises comes out as it is; a snapshot of this engine's own
-        store is not asked, but read. ``now_ms`` is the gateway's clock in milliseconds of the epoch. Where ``watch``
-        says that it is enough, only the first records have outcomes, at least one; it is asked between the slices of a
-        batch.
-        """
-        host = _Host(consent)
-        snapshot = consent if isinstance(consent, ConsentSnapshot) and consent.lookups is not None else None
+        """Return the same record by record: for each, in order, its outcomes in the order of the plan's outputs."""
+        host, snapshot = _Host(consent), _own(consent)
         records = [(bound.compiled, record) for bound, record in batch]
         outcomes: list[list[Outcome]] = []
-        while (first := len(outcomes)) < len(records):
-            count = min(_SLICE_RECORDS, len(records) - first)
-            if count == 1:
+
+        def work(first: int, end: int) -> tuple[int, list[str]]:
+            made, faults = self._engine.process(records[first:end], now_ms, host, snapshot)
+            outcomes.extend(made)
+            return len(outcomes), faults
+
+        self._slices(len(records), work, watch)
+        return outcomes
+
+    def _slices(self, records: int, work: Callable[[int, int], tuple[int, list[str]]], watch: Watch) -> None:
+        """Work on slices until all records are decided, or it is enough.
+
+        Args:
+            records: How many there are.
+            work: Works on the records from one place to before another; it returns how many are decided then, and on
+                which faults the engine failed.
+            watch: Is told of each slice, and asked after it.
+        """
+        first = 0
+        while first < records:
+            end = min(first + _SLICE_RECORDS, records)
+            if end == first + 1:
                 watch.alone(first)
             else:
-                watch.together(first, count)
-            made, faults = self._engine.process(records, first, count, now_ms, host, snapshot)
-            outcomes += made
+                watch.together(first, end - first)
+            first, faults = work(first, end)
             for fault in faults:
                 if self._on_fault is not None:
                     self._on_fault(NativeEngineError(fault))
             if watch.enough():
                 break
-        return outcomes
+
+
+def _own(consent: ConsentLookup) -> ConsentSnapshot | None:
+    """Return a snapshot of this engine's own store, in which it looks subjects up itself."""
+    return consent if isinstance(consent, ConsentSnapshot) and consent.lookups is not None else None
+
+
+def _add(output: OutputBatch, columns: _Columns) -> None:
+    """Add what became of a slice."""
+    fates, values, keys, timestamps_ms, headers, rejected, treated = columns
+    before, sanitized = len(output), len(output.values)
+    output.fates += fates
+    output.values += values
+    output.keys += keys
+    output.timestamps_ms += timestamps_ms
+    output.headers.update({sanitized + place: kept for place, kept in headers})
+    output.rejected += [Rejection(before + row, Reason(reason), path) for row, reason, path in rejected]
+    output.treated = [sum(counts) for counts in zip(output.treated, treated, strict=True)]
 
 
 class _Host:

@@ -209,6 +209,36 @@ class TransactionalProducer:
             else:
                 return
 
+    def produce_all(
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None],
+        timestamps_ms: Sequence[int],
+        headers: Mapping[int, Sequence[tuple[str, bytes | None]]],
+    ) -> None:
+        """Add records to the transaction in their order, as :meth:`produce` does; the key of each decides where to.
+
+        Args:
+            topic: Where to.
+            values: The payload of each, None for a tombstone.
+            keys: The key of each, None for none.
+            timestamps_ms: Of each, in milliseconds since 1970.
+            headers: Names and values, by the place of their record; a header without a value is left out.
+        """
+        produce = self._producer.produce
+        for place, (value, key, timestamp_ms) in enumerate(zip(values, keys, timestamps_ms, strict=True)):
+            try:
+                if place in headers:
+                    given = [(name, header) for name, header in headers[place] if header is not None]
+                    self.produce(topic, value, key, timestamp_ms=timestamp_ms, headers=given)
+                else:
+                    # Positions cost the client half of what names do; those that are None are callbacks.
+                    produce(topic, value, key, -1, None, None, timestamp_ms)
+            except (BufferError, KafkaException):
+                # It was not taken: the same record again, before the next, by the way that waits and tells of faults.
+                self.produce(topic, value, key, timestamp_ms=timestamp_ms)
+
     def send_offsets(self, offsets: Iterable[OffsetToCommit], group_metadata: bytes) -> None:
         """Add the consumer group's offsets to the transaction.
 

@@ -10,6 +10,7 @@ from typing import Final
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.engines import engine_name
 from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.adapters.keysource import KeyRow
 from tokenweir.adapters.registry import Registry
 from tokenweir.config import Config
 from tokenweir.core import strictjson
@@ -18,6 +19,7 @@ from tokenweir.runtime import preflight
 from tokenweir.runtime.advice import consent_advice, file_advice
 from tokenweir.runtime.checks import Check
 from tokenweir.runtime.gateway import Gateway
+from tokenweir.runtime.keyrows import outputs_of
 from tokenweir.runtime.preflight import MISSING
 from tokenweir.runtime.sources import open_registry, read_text
 from tokenweir.words import counted
@@ -113,6 +115,14 @@ def _keeps_tags(registry: Registry) -> Check:
     return Check(name, kept, message, remedy)
 
 
+def _rows(gateway: Gateway) -> list[KeyRow]:
+    """Return what the keyset says of its roots; without one every key domain is in its first epoch."""
+    try:
+        return gateway.key_rows()
+    except KeysError:
+        return []  # The check of the keys says what is wrong.
+
+
 def _create_missing(gateway: Gateway, admin: Admin, created: list[str]) -> Iterator[Check]:
     """Create outputs, dead-letter topics and the consent topic where they are missing; yield what did not work."""
     loaded = gateway.policy()
@@ -123,7 +133,8 @@ def _create_missing(gateway: Gateway, admin: Admin, created: list[str]) -> Itera
     wanted: dict[str, tuple[int, dict[str, str]]] = {}
     consent = gateway.config.consent.topic
     wanted[consent] = (CONSENT_PARTITIONS, {"cleanup.policy": "compact"})
-    for stream in loaded.policy.streams.values():
+    rows = _rows(gateway)
+    for name, stream in loaded.policy.streams.items():
         source = stream.source.topic
         partitions = existing.get(source)
         if partitions is None:
@@ -134,10 +145,9 @@ def _create_missing(gateway: Gateway, admin: Admin, created: list[str]) -> Itera
                 remedy="create the source topic, or correct streams in the policy",
             )
             continue
-        for output in stream.outputs:
-            topic = output.topic or f"{source}.{output.audience}"
+        for output in outputs_of(loaded.policy, name, rows):
             retention_ms = preflight.longest_retention_ms(loaded, output.audience)
-            wanted[topic] = (partitions, {"cleanup.policy": "delete", "retention.ms": str(retention_ms)})
+            wanted[output.topic] = (partitions, {"cleanup.policy": "delete", "retention.ms": str(retention_ms)})
         wanted[gateway.dead_letter_topic(source)] = (partitions, {"cleanup.policy": "delete"})
     for topic, (partitions, settings) in wanted.items():
         if topic in existing:

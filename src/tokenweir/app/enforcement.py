@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from tokenweir.adapters.admin import Admin
+from tokenweir.adapters.keysource import KeyRow
 from tokenweir.config import Config
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.policy.models import Policy
@@ -15,7 +16,8 @@ from tokenweir.errors import UsageError
 from tokenweir.runtime.barrier import Barrier, Report, Withdrawal, wait
 from tokenweir.runtime.blocks import Blocks, blocks_of
 from tokenweir.runtime.clock import SystemClock
-from tokenweir.runtime.gateway import group_of, output_topics
+from tokenweir.runtime.gateway import group_of
+from tokenweir.runtime.keyrows import EVER_FED, FED, outputs_of, read_rows
 from tokenweir.runtime.survey import Flow, GroupReading, PartitionReading, read_groups
 from tokenweir.runtime.topics import dead_letter_topic
 
@@ -26,17 +28,30 @@ _ANSWER_SECONDS: Final = 5.0
 
 
 def flows_of(config: Config, policy: Policy) -> list[Flow]:
-    """Return the streams of a policy with their groups and topics."""
-    return [
-        Flow(
-            stream,
-            group_of(config, stream),
-            found.source.topic,
-            tuple(output_topics(policy, stream)),
-            dead_letter_topic(config, found.source.topic),
-        )
-        for stream, found in policy.streams.items()
-    ]
+    """Return the streams of a policy with their groups and topics, in every epoch of the keyset.
+
+    Raises:
+        KeysError: the keyset is malformed, so that nobody knows which topics are written.
+    """
+    rows = read_rows(config)
+    return [_flow(config, policy, stream, rows) for stream in policy.streams]
+
+
+def _flow(config: Config, policy: Policy, stream: str, rows: Sequence[KeyRow]) -> Flow:
+    found = policy.streams[stream]
+    every = outputs_of(policy, stream, rows, EVER_FED)
+    fed = {output.topic for output in outputs_of(policy, stream, rows, FED)}
+    return Flow(
+        stream,
+        group_of(config, stream),
+        found.source.topic,
+        tuple(output.topic for output in every if output.topic in fed),
+        dead_letter_topic(config, found.source.topic),
+        tuple(output.topic for output in every if output.topic not in fed),
+        tuple(
+            frozenset(output.epoch for output in every if output.index == index) for index in range(len(found.outputs))
+        ),
+    )
 
 
 def await_enforcement(

@@ -11,8 +11,8 @@ from tokenweir import __version__
 from tokenweir.adapters.consentfiles import write_durably
 from tokenweir.adapters.signing import SigningKey, opened, signed
 from tokenweir.app.erasure import Erasure, Step, state_of
-from tokenweir.app.erasuresignal import live_epochs
 from tokenweir.core.consent import HashedSubject
+from tokenweir.core.epochs import epoch_topic
 from tokenweir.core.policy.models import Policy
 from tokenweir.core.timestamps import format_date_time
 from tokenweir.errors import FileFormatError, RefusedError
@@ -69,12 +69,14 @@ def _remains(erasure: Erasure, steps: Mapping[str, Step]) -> Iterator[dict[str, 
     for topic in sorted(sources):
         yield {"what": "raw records, also those that come after the erasure"} | _kept(erasure, topic, at_ms)
     for each in erasure.addressees():
-        yield {"what": "sanitized records from before the erasure"} | _kept(erasure, each.topic, at_ms)
+        for epoch in sorted(erasure.keyset.epochs(each.domain)):
+            topic = epoch_topic(each.topic, epoch)
+            yield {"what": "sanitized records from before the erasure"} | _kept(erasure, topic, at_ms)
         if each.tokens:
             yield {"what": "the signal, with tokens of the person", "topic": each.signal_topic, "until": None}
     domains = dict.fromkeys(each.domain for each in erasure.addressees() if each.tokens)
     for domain in domains:
-        for epoch in live_epochs(erasure.keyset, domain):
+        for epoch in erasure.keyset.epochs(domain):
             yield {
                 "what": "tokens that lead back to the person for whoever has the keys, if their entry is reversible",
                 "key_domain": domain,

@@ -68,6 +68,8 @@ def signal_topic(output_topic: str) -> str:
 def addressees(policy: Policy, keyset: Keyset, subject: Subject) -> list[Addressee]:
     """Return every output of a stream that speaks of subjects of this type, with the person's tokens in it.
 
+    Tokens of a retired epoch are among them until it is destroyed: readers may still have records of it.
+
     Raises:
         KeysError: The keyset lacks a key domain.
     """
@@ -84,11 +86,6 @@ def addressees(policy: Policy, keyset: Keyset, subject: Subject) -> list[Address
     return found
 
 
-def live_epochs(keyset: Keyset, domain: str) -> tuple[int, ...]:
-    """Return the epochs of a key domain in which records are published."""
-    return (keyset.epoch(domain),)
-
-
 def _entries(policy: Policy, table: ClassTable, type_name: str, audience: str) -> Iterator[str]:
     """Yield the token entries that an id of this type can meet for an audience: by its class, or one below it."""
     own = policy.subjects[type_name].class_
@@ -101,7 +98,7 @@ def _entries(policy: Policy, table: ClassTable, type_name: str, audience: str) -
 
 def _tokens(policy: Policy, keyset: Keyset, domain: str, entries: Mapping[str, None], id_: str) -> Iterator[Token]:
     for entry in entries:
-        for epoch in live_epochs(keyset, domain):
+        for epoch in keyset.epochs(domain):
             try:
                 token = keyset.tokenizer(domain, entry, policy.tokens[entry], epoch).tokenize(id_)
             except InvalidValueError:

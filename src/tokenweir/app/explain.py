@@ -122,6 +122,8 @@ def _audience(
         mask |= rule.when
     if not any(rule.when == 0 for rule in rules.rules):
         said.append("otherwise withheld")
+    if plan.anonymous and any(action.keyed is not None for action in rules.actions()):
+        said.append("withheld where the record is about nobody")
     purposes = [describe_purpose(policy, name) for name in explain.names_of(mask, plan.purposes)]
     index = [output.audience for output in plan.outputs].index(audience)
     derived = version.derived[index]

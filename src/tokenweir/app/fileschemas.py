@@ -1,10 +1,11 @@
-"""JSON Schemas (draft 7, which editors read) of the files that people write: configuration, policy, consent lines."""
+"""JSON Schemas (draft 7, which editors read) of the files that people write."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from tokenweir.config import config_json_schema
+from tokenweir.core.detokenize.grants import grants_json_schema
 from tokenweir.core.policy.loader import policy_json_schema
 
 #: RFC 3339, in UTC or with an offset.
@@ -80,4 +81,5 @@ FILE_SCHEMAS: Final = {
     "config": config_json_schema,
     "policy": policy_json_schema,
     "consent": consent_json_schema,
+    "grants": grants_json_schema,
 }

@@ -15,7 +15,6 @@ from confluent_kafka import Message
 
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.kafka_errors import KafkaFault
-from tokenweir.adapters.keysource import load_keyset
 from tokenweir.adapters.registry import NO_ID, RegisteredSchema, Registry
 from tokenweir.adapters.topicreader import read_until
 from tokenweir.app.consentwriter import ConsentTopic
@@ -31,7 +30,7 @@ from tokenweir.core.planning import SourceSchema, plan_schema
 from tokenweir.core.subjects import Subject
 from tokenweir.errors import DecodeError, RefusedError, RegistryError, SchemaError
 from tokenweir.runtime.blocks import Blocks
-from tokenweir.runtime.gateway import keyset_path, seal_of
+from tokenweir.runtime.gateway import keyset_of, keyset_path, seal_of
 from tokenweir.runtime.plans import source_schema
 from tokenweir.runtime.sources import key_domains, stream_context
 
@@ -95,7 +94,7 @@ class Preview:
         self._keyset = (
             Keyset.ephemeral(key_domains(self.workspace.policy), os.urandom)
             if self.ephemeral
-            else load_keyset(path, self.config.keys.kek.file)
+            else keyset_of(self.config)
         )
 
     def require_schema_ids(self, streams: Iterable[str]) -> None:
@@ -188,11 +187,11 @@ class Preview:
         *,
         raw: bool,
     ) -> Previewed:
-        found = self.workspace.policy.policy.streams[stream]
         message = item.message
         outputs = []
-        for index, output in enumerate(found.outputs):
-            topic = output.topic or f"{found.source.topic}.{output.audience}"
+        context = stream_context(self.workspace.policy, stream, None if self.ephemeral else self._keyset)
+        for index, output in enumerate(context.outputs()):
+            topic = output.topic
             if outcomes is None or item.bound is None:
                 reason = "" if item.reason is None else item.reason.value
                 outputs.append(Shown(output.audience, topic, Fate.REJECTED, reason=reason))

@@ -19,6 +19,7 @@ from tokenweir.core.outcome import Reason
 from tokenweir.core.policy.models import Policy
 from tokenweir.errors import RefusedError, UsageError
 from tokenweir.runtime.gateway import Gateway, group_of
+from tokenweir.runtime.keyrows import outputs_of, read_rows
 from tokenweir.runtime.replay import Outcome, Replay
 from tokenweir.runtime.replaychild import ReplayOrder
 from tokenweir.runtime.replayletters import Choice, Counts, Desk, Lot
@@ -145,7 +146,7 @@ def survey(config: Config, policy: Policy, stream: str, choice: Choice, *, from_
     starts = {number: max(committed.get(number) or 0, lows[number]) for number in numbers}
     found = Survey(topic, group, starts, ends)
     found.expired = sum(lows[number] - offset for number, offset in committed.items() if lows[number] > offset)
-    desk = Desk(policy, stream, choice)
+    desk = Desk(policy, stream, choice, outputs_of(policy, stream, read_rows(config)))
     # Anybody who may write letters can name any place, so that one before the beginning is not the only kind of gone.
     sources = range(described.partitions)
     source_lows, source_ends = admin.low_watermarks(source, sources), admin.high_watermarks(source, sources)

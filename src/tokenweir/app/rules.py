@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tokenweir import config
+from tokenweir.core.detokenize import grants
 from tokenweir.core.policy import rules as policy
 
 #: What can be wrong between a policy and a schema.
@@ -37,7 +38,7 @@ PLANNING: Final[dict[str, str]] = {
     "ambiguous-union": "Branches of a union that a value cannot tell apart have different classes, or only one "
     "has a subject's id or the event time.",
     "map-keys": "The keys of a map can only be kept or dropped.",
-    "treatment-type": "A treatment that cannot work on a field's type.",
+    "treatment-type": "A treatment that cannot work on a field, because of its type or of what else leaves.",
     "cannot-treat": "A treatment that would break what the schema promises of a field.",
     "underivable-schema": "No schema can be derived for an audience.",
 }
@@ -53,4 +54,5 @@ FILES: Final[dict[str, str]] = {
     "consent-line": "A line of a consent file that cannot be read; the file is then not used at all.",
 }
 
-RULES: Final[dict[str, str]] = policy.RULES | PLANNING | config.RULES | CONFIGURATION | FILES
+#: Where two files have a rule of one name, the policy's sentence stands.
+RULES: Final[dict[str, str]] = grants.RULES | policy.RULES | PLANNING | config.RULES | CONFIGURATION | FILES

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tokenweir.adapters.keysource import describe_keyset
+from tokenweir.adapters.keysource import active_epochs, describe_keyset, retiring_epochs
 from tokenweir.adapters.registry import Registry
 from tokenweir.config import Config, config_from_environment, load_config
 from tokenweir.config.loader import given_by_environment
@@ -85,11 +85,13 @@ class Workspace:
             KeysError: if there is a keyset that cannot be read.
         """
         epochs = dict.fromkeys(key_domains(self.policy), FIRST_EPOCH)
+        retiring: dict[str, tuple[int, ...]] = {}
         if self.config is not None and keyset_path(self.config).exists():
             rows = describe_keyset(keyset_path(self.config))
-            epochs |= {row.domain: row.epoch for row in rows if row.domain in epochs and row.status == "active"}
+            epochs |= active_epochs(row for row in rows if row.domain in epochs)
+            retiring = retiring_epochs(rows)
         loaded = self.policy
-        return StreamContext(ClassTable(loaded.policy), loaded.policy, loaded.digest, stream, epochs)
+        return StreamContext(ClassTable(loaded.policy), loaded.policy, loaded.digest, stream, epochs, retiring)
 
     def plan(self, stream: str, schemas: Sequence[SourceSchema] | None = None) -> PlannedStream:
         """Plan a stream against the given schemas, or against all that its source has; collect what is found.

@@ -28,6 +28,10 @@ _MODULES: Final = (
     "erase",
     "offsets",
     "replay",
+    "detokenize",
+    "serve",
+    "grants",
+    "audit",
     "report",
     "version",
 )

@@ -17,6 +17,7 @@ class FileKind(StrEnum):
     CONFIG = "config"
     POLICY = "policy"
     CONSENT = "consent"
+    GRANTS = "grants"
 
 
 def register(app: typer.Typer) -> None:
@@ -42,8 +43,8 @@ def schema(
 ) -> None:
     """Print the JSON Schema of a file that you write.
 
-    Draft 7, of the configuration, the policy, or a line of a consent file. Name it in the first line of a YAML file,
-    and editors complete and check it:
+    Draft 7, of the configuration, the policy, the grants file, or a line of a consent file. Name it in the first line
+    of a YAML file, and editors complete and check it:
     # yaml-language-server: $schema=policy.schema.json
     """
     from tokenweir.app.fileschemas import FILE_SCHEMAS  # noqa: PLC0415 - slow to import; --help does not need it.

@@ -134,12 +134,11 @@ def _require_request(request: Mapping[str, str | None], id_: str) -> None:
 
 
 def _erasure(config: Config, loaded: LoadedPolicy, subject: Subject, *, signals: bool) -> Erasure:
-    from tokenweir.adapters.keysource import load_keyset  # noqa: PLC0415 - as above.
     from tokenweir.app.erasure import Erasure  # noqa: PLC0415 - as above.
     from tokenweir.app.erasureworld import KafkaWorld  # noqa: PLC0415 - as above.
-    from tokenweir.runtime.gateway import keyset_path, seal_of  # noqa: PLC0415 - as above.
+    from tokenweir.runtime.gateway import keyset_of, seal_of  # noqa: PLC0415 - as above.
 
-    keyset = load_keyset(keyset_path(config), config.keys.kek.file)
+    keyset = keyset_of(config)
     world = KafkaWorld(config, loaded, Teller())
     world.require_compacted()
     return Erasure(
@@ -174,17 +173,16 @@ def _lift(order: _Order, signing: SigningKey | None, *, yes: bool) -> None:
 
 
 def _verify(path: Path, key_file: Path, config: Config, subject: Subject) -> None:
-    from tokenweir.adapters.keysource import load_keyset  # noqa: PLC0415 - slow to import.
-    from tokenweir.adapters.signing import load  # noqa: PLC0415 - as above.
+    from tokenweir.adapters.signing import load  # noqa: PLC0415 - slow to import.
     from tokenweir.app.erasurecertificate import verify  # noqa: PLC0415 - as above.
     from tokenweir.errors import FileFormatError, KeysError  # noqa: PLC0415 - as above.
-    from tokenweir.runtime.gateway import keyset_path, seal_of  # noqa: PLC0415 - as above.
+    from tokenweir.runtime.gateway import keyset_of, seal_of  # noqa: PLC0415 - as above.
 
     signing = load(key_file)
     if signing is None:
         raise KeysError(f"{key_file}: there is no signing key, so that no certificate can be checked here")
     found = verify(path, signing.public_hex)
-    hashed = seal_of(load_keyset(keyset_path(config), config.keys.kek.file)).hashed(subject)
+    hashed = seal_of(keyset_of(config)).hashed(subject)
     if found["subject"]["hashed"] != hashed.canonical:
         raise FileFormatError(f"{path} is a certificate about somebody else")
     out(f"{path}: signed by {signing.public_hex}, {found['state']} at {found['made_at']}")

@@ -98,7 +98,11 @@ def _show(note: FieldNote) -> None:
 
 
 def _show_token(token: TokenNote) -> None:
-    out(f"  token {token.entry}: format {token.format}, hidden among at least {_number(token.smallest_domain)} values")
+    if token.format == "name":
+        out(f"  token {token.entry}: format {token.format}, irreversible, and many values have one token")
+    else:
+        hidden = f"hidden among at least {_number(token.smallest_domain)} values"
+        out(f"  token {token.entry}: format {token.format}, {hidden}")
     out(f"    sample {token.sample_value} -> {token.sample_token} (keys of this run, a made-up value)")
 
 

@@ -42,6 +42,7 @@ SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "Start here": ("demo", "init", "sanitize"),
     "Write a policy": ("lint", "plan", "explain", "diff", "coverage", "test", "schema", "config", "notice"),
     "Run the gateway": ("keys", "doctor", "preview", "run", "consent", "erase", "offsets", "replay"),
+    "Turn tokens back": ("detokenize", "serve", "grants", "audit"),
 }
 
 

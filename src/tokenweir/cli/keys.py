@@ -6,31 +6,18 @@ import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING
 
 import typer
 
-from tokenweir.cli import verbs
+from tokenweir.cli import keyepochs, keymap, verbs
 from tokenweir.cli.console import out_json, table, talk
+from tokenweir.cli.keyepochs import KeysOption, key_files
 from tokenweir.cli.options import ConfigOption, Format, FormatOption, PolicyOption, config_path
-from tokenweir.errors import KeysError, UsageError
+from tokenweir.errors import KeysError
 
 if TYPE_CHECKING:
     from tokenweir.core.policy.loader import LoadedPolicy
-
-KeysOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--keys", metavar="DIR", help="DIR/keyset.json and DIR/kek.key. Default: what the configuration names."
-    ),
-]
-
-
-class KeyFiles(NamedTuple):
-    """The keyset, and the key that encrypts it."""
-
-    keyset: Path
-    kek: Path
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +27,9 @@ def register(app: typer.Typer) -> None:
         group, init, "tokenweir keys init -c tokenweir.yaml", "tokenweir keys init --keys keys --policy policy.yaml"
     )
     verbs.add(group, list_keys, "tokenweir keys list", "tokenweir keys list --keys keys --format json", name="list")
-    app.add_typer(group, name="keys", help="Make and show the keyset from which tokens are made.")
+    keymap.register(group)
+    keyepochs.register(group)
+    app.add_typer(group, name="keys", help="Make, show, rotate and destroy the keys from which tokens are made.")
 
 
 def init(
@@ -50,22 +39,21 @@ def init(
 ) -> None:
     """Make the keyset, or what is missing of it.
 
-    That is the key that encrypts the keyset, the keyset, and a root for every key domain of the policy. No key that
-    exists is ever replaced, so this may be run again after the policy got a new audience. Keep a copy of both files
-    in different places: without them no token can be made again.
+    That is the key that encrypts the keyset, if it is a file, the keyset, and a root for every key domain of the
+    policy. No key that exists is ever replaced, so this may be run again after the policy got a new audience. Keep a
+    copy of both files in different places: without them no token can be made again.
     """
     from tokenweir.adapters.keysource import describe_keyset, init_keyset  # noqa: PLC0415 - slow to import.
     from tokenweir.runtime.sources import key_domains  # noqa: PLC0415 - as above.
 
-    files = _files(config, keys)
+    files = key_files(config, keys)
     policy = policy or (Path("policy.yaml") if keys is not None and Path("policy.yaml").is_file() else None)
     domains = key_domains(_policy(config, policy))
     before = {row.domain for row in describe_keyset(files.keyset)} if files.keyset.exists() else set()
-    made_kek = not files.kek.exists()
-    init_keyset(files.keyset, files.kek, domains, datetime.now(UTC))
+    made_kek = init_keyset(files.keyset, files.kek, domains, datetime.now(UTC))
     made = [row.domain for row in describe_keyset(files.keyset) if row.domain not in before]
     if made_kek:
-        talk(f"made {files.kek}: the key that encrypts the keyset, readable by you only; keep a copy elsewhere")
+        talk(f"made {files.kek.name}: the key that encrypts the keyset, readable by you only; keep a copy elsewhere")
     talk(f"{files.keyset}: {_made(made)}", style="green")
 
 
@@ -74,40 +62,31 @@ def _made(domains: list[str]) -> str:
 
 
 def list_keys(config: ConfigOption = None, keys: KeysOption = None, format_: FormatOption = Format.TEXT) -> None:
-    """Show the roots of the keyset, and no secret."""
-    from tokenweir.adapters.keysource import describe_keyset, load_keyset  # noqa: PLC0415 - slow to import.
+    """Show the roots of the keyset and which KEK wraps them, and no secret."""
+    from tokenweir.adapters.keysource import (  # noqa: PLC0415 - slow to import.
+        describe_keyset,
+        kek_reference,
+        load_keyset,
+    )
 
-    files = _files(config, keys)
-    rows = describe_keyset(files.keyset)
+    files = key_files(config, keys)
+    rows, kek = describe_keyset(files.keyset), kek_reference(files.keyset)
     if format_ is Format.JSON:
-        out_json({"format_version": 1, "keys": [asdict(row) for row in rows]})
+        keks = {"provider": kek.provider, "id": kek.id}
+        out_json({"format_version": 1, "kek": keks, "keys": [asdict(row) for row in rows]})
     else:
+        talk(f"wrapped by the KEK {kek.id} of provider {kek.provider}")
         table(
-            ["key domain", "epoch", "status", "made"],
-            [[row.domain, str(row.epoch), row.status, row.created_at] for row in rows],
+            ["key domain", "epoch", "status", "made", "since"],
+            [
+                [row.domain, str(row.epoch), row.status, row.created_at, row.changed_at or row.created_at]
+                for row in rows
+            ],
         )
     try:
         load_keyset(files.keyset, files.kek)
     except KeysError as error:
         talk(f"warning: these keys cannot be used: {error}", style="yellow")
-
-
-def _files(config: Path | None, keys: Path | None) -> KeyFiles:
-    """Return the files that the options name.
-
-    Raises:
-        UsageError: neither a configuration nor a directory is named, or both are.
-    """
-    from tokenweir.app.workspace import open_config, shown  # noqa: PLC0415 - slow to import; --help does not need it.
-    from tokenweir.runtime.gateway import keyset_path  # noqa: PLC0415 - as above.
-
-    if keys is not None:
-        return KeyFiles(keys / "keyset.json", keys / "kek.key")
-    path = config_path(config)
-    if path is None:
-        raise UsageError("name a configuration (--config) or a directory (--keys)")
-    opened = open_config(path, os.environ)
-    return KeyFiles(shown(keyset_path(opened)), shown(opened.keys.kek.file))
 
 
 def _policy(config: Path | None, policy: Path | None) -> LoadedPolicy:

@@ -142,12 +142,13 @@ def _files_read(
 
 def _keyset(workspace: Workspace, directory: Path | None) -> Keyset:
     from tokenweir.adapters.keysource import load_keyset  # noqa: PLC0415 - slow to import, see above.
+    from tokenweir.app.keychoice import kek_of_directory  # noqa: PLC0415 - as above.
     from tokenweir.core.keys import Keyset  # noqa: PLC0415 - as above.
     from tokenweir.runtime.sources import key_domains  # noqa: PLC0415 - as above.
 
     if directory is None:
         return Keyset.ephemeral(key_domains(workspace.policy), os.urandom)
-    return load_keyset(directory / "keyset.json", directory / "kek.key")
+    return load_keyset(directory / "keyset.json", kek_of_directory(directory, os.environ))
 
 
 def _consent(workspace: Workspace, path: Path | None, now_ms: int) -> ConsentLines:

@@ -48,6 +48,11 @@ _SECRET: Final = re.compile(r"(?:password|passphrase|secret|key\.pem)\Z")
 _PROPERTIES: Final = ("kafka", "properties")
 _PASSWORD: Final = ("registry", "password")
 _FILE_SUFFIX: Final = "_file"
+#: What a variable gives as JSON: the word for it, and an example.
+_CONTAINERS: Final[dict[Any, tuple[str, str]]] = {
+    dict: ("mapping", '{"client.id": "gateway"}'),
+    list: ("list", '["ES256"]'),
+}
 _MAXIMUM_SECRET_BYTES: Final = 64 * 1024
 
 
@@ -102,8 +107,10 @@ def override_names() -> dict[str, KeyPath]:
 
 def _leaves(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        # A section that may be absent is looked into too.
+        choices = (field.annotation, *get_args(field.annotation))
+        inner = next((each for each in choices if isinstance(each, type) and issubclass(each, BaseModel)), None)
+        if inner is not None:
             yield from _leaves(inner, (*path, field.alias or name))
         else:
             yield (*path, field.alias or name)
@@ -171,14 +178,16 @@ def _forget_file_value(document: Document, path: KeyPath) -> None:
 
 def _override_value(document: Document, path: KeyPath, text: str) -> object:
     annotation = annotation_at(Config, path)
-    if get_origin(annotation) is dict:
+    container = get_origin(annotation)
+    if container in _CONTAINERS:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
             value = None
-        if not isinstance(value, dict):
-            message = f"'{path[-1]}' must be a mapping, written as JSON"
-            document.findings.append(document.finding(path, "wrong-value", message, 'such as {"client.id": "gateway"}'))
+        if not isinstance(value, container):
+            what, example = _CONTAINERS[container]
+            message = f"'{path[-1]}' must be a {what}, written as JSON"
+            document.findings.append(document.finding(path, "wrong-value", message, f"such as {example}"))
             document.unusable.add(path)
         return value
     if annotation is Path and text:

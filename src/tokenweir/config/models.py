@@ -4,67 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
+from tokenweir.config.sections import FilePath, Section
+from tokenweir.config.serving import DetokenizeSection, ServeSection
 from tokenweir.errors import Finding
 from tokenweir.validation import Version, json_schema
 from tokenweir.yamlsource import Document
 from tokenweir.yamlsource import Path as KeyPath
 
-
-def _path_text(value: object) -> object:
-    """Refuse what names no file."""
-    if not isinstance(value, str | Path) or value == "":
-        raise PydanticCustomError("path_text", "must be a path")
-    return value
-
-
-def _absolute(value: Path, information: ValidationInfo) -> Path:
-    """Return a path that does not depend on where the process was started, if the file that holds it is known."""
-    directory = (information.context or {}).get("directory")
-    return value if directory is None else Path(directory, value)
-
-
-#: A path; a relative one is relative to the directory of the configuration file.
-FilePath = Annotated[Path, BeforeValidator(_path_text), Field(strict=False), AfterValidator(_absolute)]
-
 TopicName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 
 #: librdkafka reads every property as text; what YAML takes for a number or a boolean is allowed and means the same.
 PropertyValue = str | int | float | bool | SecretStr
-
-
-class Section(BaseModel):
-    """Base of every part of the configuration: unknown keys are errors, and nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, validate_default=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_sections(cls, data: object) -> object:
-        """Read an absent or empty section as one without keys, so that its defaults see the context too."""
-        if not isinstance(data, dict):
-            return data
-        sections = {name for name, item in cls.model_fields.items() if _is_section(item.annotation)}
-        return {**data, **{name: {} for name in sections if data.get(name) is None}}
-
-
-def _is_section(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 class KafkaSection(Section):
@@ -139,10 +94,98 @@ class PolicySection(Section):
     file: FilePath = Field(default=Path("policy.yaml"), description="The policy file.")
 
 
-class KekSection(Section):
-    """The key that encrypts the keyset."""
+class AwsKek(Section):
+    """A symmetric key of AWS KMS; credentials come from where AWS clients look for them."""
 
-    file: FilePath = Field(default=Path("keys/kek.key"), description="32 random bytes, readable by the owner only.")
+    key: str = Field(
+        pattern=r"^[A-Za-z0-9:/_-]{1,2048}$", description="ARN, id or `alias/NAME` of the key; an ARN says the most."
+    )
+    region: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9-]{1,64}$",
+        description="Region of the key. Default: that of the ARN, or of the environment.",
+    )
+
+
+class GcpKek(Section):
+    """A symmetric key of Google Cloud KMS; credentials are the application default ones."""
+
+    key: str = Field(
+        pattern=r"^projects/[^/\s]{1,256}/locations/[^/\s]{1,64}/keyRings/[^/\s]{1,64}/cryptoKeys/[^/\s]{1,64}$",
+        description="Resource name of the key, without a version.",
+    )
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9.-]+(?::[0-9]{1,5})?$",
+        description="Host of the API, such as a regional or private one. Default: cloudkms.googleapis.com.",
+    )
+
+
+class AzureKek(Section):
+    """An RSA key of Azure Key Vault or a Managed HSM; credentials are the default Azure ones."""
+
+    vault_url: str = Field(
+        pattern=r"^https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?/?$",
+        description="Address of the vault: `https://NAME.vault.azure.net`.",
+    )
+    key: str = Field(pattern=r"^[A-Za-z0-9-]{1,127}$", description="Name of the key, without a version.")
+
+
+class VaultKek(Section):
+    """A key of the transit engine of HashiCorp Vault or OpenBao."""
+
+    address: str = Field(
+        pattern=r"^(?:https://[A-Za-z0-9.\[\]:-]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?)/?$",
+        description="Address of the server: `https://HOST:8200`; without TLS only on this machine, for an agent.",
+    )
+    key: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="Name of the key.")
+    mount: str = Field(
+        default="transit",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$",
+        description="Where the transit engine is mounted.",
+    )
+    namespace: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$", description="Namespace of the engine."
+    )
+    token_file: FilePath | None = Field(
+        default=None,
+        description="File with the token, such as the sink of an agent; read anew for each use. "
+        "Default: the variable `VAULT_TOKEN`.",
+    )
+    ca_file: FilePath | None = Field(
+        default=None, description="Certificates (PEM) to trust. Default: `VAULT_CACERT`, or the system's."
+    )
+
+
+#: Providers of a KEK; the names of the keys of `KekSection`.
+_PROVIDERS: Final = ("file", "aws", "gcp", "azure", "vault")
+
+
+class KekSection(Section):
+    """The key that encrypts the keyset: exactly one provider."""
+
+    file: FilePath | None = Field(
+        default=None,
+        description="32 random bytes, readable by the owner only. Default: keys/kek.key; with another provider none.",
+    )
+    aws: AwsKek | None = Field(default=None, description="A key of AWS KMS.")
+    gcp: GcpKek | None = Field(default=None, description="A key of Google Cloud KMS.")
+    azure: AzureKek | None = Field(default=None, description="A key of Azure Key Vault.")
+    vault: VaultKek | None = Field(default=None, description="A key of HashiCorp Vault or OpenBao.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_file(cls, data: object) -> object:
+        if isinstance(data, dict) and all(data.get(name) is None for name in _PROVIDERS):
+            return {**data, "file": "keys/kek.key"}
+        return data
+
+    @model_validator(mode="after")
+    def _one_provider(self) -> Self:
+        named = [name for name in _PROVIDERS if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"name one provider, not both `{named[0]}` and `{named[1]}`")
+        return self
 
 
 class KeysSection(Section):
@@ -150,6 +193,19 @@ class KeysSection(Section):
 
     directory: FilePath = Field(default=Path("keys"), description="Directory of `keyset.json`.")
     kek: KekSection = Field(default_factory=KekSection, description="The key that encrypts the keyset.")
+    kek_recheck_seconds: float = Field(
+        default=3600,
+        ge=1,
+        le=86_400,
+        description="How often a running gateway asks the provider of the KEK whether it may still open the keyset; "
+        "it stops as soon as the answer is no. A KEK in a file is not asked again.",
+    )
+    kek_grace_seconds: float = Field(
+        default=86_400,
+        ge=0,
+        le=2_592_000,
+        description="How long a running gateway goes on while that provider does not answer, before it stops.",
+    )
 
 
 class ConsentSection(Section):
@@ -251,6 +307,10 @@ class Config(Section):
         default_factory=DeadLettersSection, description="Where rejected records are reported."
     )
     admin: AdminSection = Field(default_factory=AdminSection, description="The port for health checks and metrics.")
+    detokenize: DetokenizeSection = Field(
+        default_factory=DetokenizeSection, description="Who may turn tokens back into values."
+    )
+    serve: ServeSection = Field(default_factory=ServeSection, description="The HTTP API of `tokenweir serve`.")
     logging: LoggingSection = Field(default_factory=LoggingSection, description="What is logged.")
 
     _source: _Source = PrivateAttr(default_factory=_Source)

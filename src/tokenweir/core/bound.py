@@ -8,6 +8,9 @@ from typing import Any
 from tokenweir.core import access, avro_codec, json_codec, timestamps
 from tokenweir.core.derive import Derived, derive
 from tokenweir.core.engineapi import Record
+from tokenweir.core.generalize.keyed import Prf
+from tokenweir.core.generalize.specs import KeyedSpec
+from tokenweir.core.outputkeys import OutputKeys
 from tokenweir.core.plan import OutputPlan, Plan, SubjectSource, leaves
 from tokenweir.core.program import Program, ProgramBuilder
 from tokenweir.core.schema import Limits
@@ -18,6 +21,8 @@ from tokenweir.errors import InvalidValueError
 Value = Any
 #: Gives the table of a key domain, epoch and token entry.
 Tables = Callable[[str, int, str, TokenSpec], TokenTable]
+#: Gives the keyed function of a key domain, epoch and treatment.
+Prfs = Callable[[str, int, KeyedSpec], Prf]
 
 
 #: Combinations of purposes for which programs are kept per output; more would be a policy nobody could read.
@@ -27,11 +32,11 @@ _MAX_PROGRAMS = 256
 class BoundOutput:
     """One output of a plan with its writer and its programs."""
 
-    def __init__(self, plan: Plan, output: OutputPlan, tables: Callable[[str], TokenTable]) -> None:
+    def __init__(self, plan: Plan, output: OutputPlan, keys: OutputKeys) -> None:
         self.output = output
         self.derived: Derived | None = derive(plan, output)
         self._avro = plan.format == "avro"
-        self._tables = tables
+        self._keys = keys
         self._programs: dict[tuple[int, bool], Program] = {}
         self.write: Callable[[Value], bytes] | None = None
         if self.derived is not None:
@@ -41,7 +46,9 @@ class BoundOutput:
             for action in rules.actions():
                 # A key that is missing must show now and not with the first record that needs it.
                 if action.kind == "tokenize":
-                    tables(action.token)
+                    keys.table(action.token)
+                elif action.keyed is not None:
+                    keys.prf(action.keyed)
 
     def program(self, passed: int, *, anonymous: bool) -> Program | None:
         """Return the program for the records for which these purposes pass."""
@@ -51,7 +58,7 @@ class BoundOutput:
         if program is None:
             if len(self._programs) >= _MAX_PROGRAMS:
                 self._programs.clear()
-            builder = ProgramBuilder(self._tables, passed, anonymous=anonymous, avro=self._avro)
+            builder = ProgramBuilder(self._keys, passed, anonymous=anonymous, avro=self._avro)
             program = self._programs[passed, anonymous] = builder.build(self.output.root)
         return program
 
@@ -60,18 +67,18 @@ class BoundOutput:
         if self.output.key != "subject":
             return None
         action = self.output.key_rules[subject_index].action(passed, anonymous=False)
-        return self._tables(action.token) if action is not None and action.kind == "tokenize" else None
+        return self._keys.table(action.token) if action is not None and action.kind == "tokenize" else None
 
 
 class BoundPlan:
     """A plan that is ready to run: reader, accessors, writers and token tables."""
 
-    def __init__(self, plan: Plan, tables: Tables, limits: Limits) -> None:
+    def __init__(self, plan: Plan, tables: Tables, prfs: Prfs, limits: Limits) -> None:
         self.plan = plan
         codec = avro_codec if plan.format == "avro" else json_codec
         self._reader: avro_codec.Reader | json_codec.Reader = codec.reader(plan.source, limits)
         self.read: Callable[[bytes], Value] = self._reader
-        self.outputs = [BoundOutput(plan, output, _tables_of(plan, output, tables)) for output in plan.outputs]
+        self.outputs = [BoundOutput(plan, output, _keys_of(plan, output, tables, prfs)) for output in plan.outputs]
         self.subject_readers = [_subject_reader(plan, source) for source in plan.subjects]
         self.event_time: Callable[[Value], int | None] | None = None
         if plan.event_time:
@@ -86,8 +93,11 @@ class BoundPlan:
         return self._reader.elements
 
 
-def _tables_of(plan: Plan, output: OutputPlan, tables: Tables) -> Callable[[str], TokenTable]:
-    return lambda entry: tables(output.domain, output.epoch, entry, plan.tokens[entry])
+def _keys_of(plan: Plan, output: OutputPlan, tables: Tables, prfs: Prfs) -> OutputKeys:
+    return OutputKeys(
+        lambda entry: tables(output.domain, output.epoch, entry, plan.tokens[entry]),
+        lambda spec: prfs(output.domain, output.epoch, spec),
+    )
 
 
 def _subject_reader(plan: Plan, source: SubjectSource) -> Callable[[Value, Record], Value]:

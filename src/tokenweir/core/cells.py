@@ -1,12 +1,11 @@
-"""Coordinates of a record as the centre of their cell: both at once, before each of them is treated by itself."""
+"""Coordinates of a record as another point, such as the centre of their cell: both at once, before each is treated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from tokenweir.core.generalize.cell import CellGeneralizer
-from tokenweir.core.generalize.specs import CellSpec
+from tokenweir.core.generalize.specs import PairSpec
 from tokenweir.core.plan import Action, Leaf, Out, RecordOut, Rules, UnionOut
 from tokenweir.core.schema import ABSENT
 from tokenweir.errors import InvalidValueError
@@ -14,6 +13,13 @@ from tokenweir.errors import InvalidValueError
 Value = Any
 #: Replaces values of a record in place, at the indexes of its source.
 Replace = Callable[[list[Value]], None]
+
+
+class PairGeneralizer(Protocol):
+    """Gives another point for a latitude and a longitude, or raises InvalidValueError where they are no position."""
+
+    def apply(self, latitude: Any, longitude: Any) -> tuple[Any, Any]:  # noqa: ANN401 - a float or a JSON number
+        """Return the other point, each coordinate of the kind of the one that it replaces."""
 
 
 class Mark:
@@ -25,23 +31,27 @@ class Mark:
         self.name = name
 
 
-#: Stands in a record for a coordinate that cannot become a cell.
+#: Stands in a record for a coordinate that cannot become another one.
 NO_CELL: Final = Mark("no cell")
 
 
-def cell_replacements(out: RecordOut, action_of: Callable[[Rules], Action | None]) -> list[Replace]:
-    """Return what replaces the coordinates of a record by those of their cell's centre, in the source's shape."""
-    found: dict[tuple[int, int, int], list[int]] = {}
+def pair_replacements(
+    out: RecordOut,
+    action_of: Callable[[Rules], Action | None],
+    generalizer_of: Callable[[PairSpec], PairGeneralizer],
+) -> list[Replace]:
+    """Return what replaces the coordinates of a record by those of another point, in the source's shape."""
+    found: dict[tuple[int, int, PairSpec], list[int]] = {}
     for entry in out.fields:
         for leaf in _scalars(entry.value):
             action = action_of(leaf.rules)
-            if leaf.pair and action is not None and isinstance(action.generalize, CellSpec):
-                indexes = found.setdefault((*leaf.pair, action.generalize.resolution), [])
+            if leaf.pair and action is not None and action.pair is not None:
+                indexes = found.setdefault((*leaf.pair, action.pair), [])
                 if entry.index not in indexes:
                     indexes.append(entry.index)
     return [
-        _cell(CellGeneralizer(resolution), latitude, longitude, indexes)
-        for (latitude, longitude, resolution), indexes in found.items()
+        _replacing(generalizer_of(spec), latitude, longitude, indexes)
+        for (latitude, longitude, spec), indexes in found.items()
     ]
 
 
@@ -56,23 +66,23 @@ def _scalars(out: Out) -> list[Leaf]:
             return []
 
 
-def _cell(generalizer: CellGeneralizer, latitude: int, longitude: int, indexes: list[int]) -> Replace:
+def _replacing(generalizer: PairGeneralizer, latitude: int, longitude: int, indexes: list[int]) -> Replace:
     def replace(record: list[Value]) -> None:
-        centre = _centre(generalizer, record[latitude], record[longitude])
+        point = _point(generalizer, record[latitude], record[longitude])
         for index in indexes:
             value = record[index]
             if value is None or value is ABSENT:
                 continue
             snapped: Value = NO_CELL
-            if centre is not None:
-                snapped = centre[0 if index == latitude else 1]
+            if point is not None:
+                snapped = point[0 if index == latitude else 1]
             record[index] = (value[0], snapped) if isinstance(value, tuple) else snapped
 
     return replace
 
 
-def _centre(generalizer: CellGeneralizer, latitude: Value, longitude: Value) -> tuple[Value, Value] | None:
-    """Return the centre of the cell of a position, or None where there is no position."""
+def _point(generalizer: PairGeneralizer, latitude: Value, longitude: Value) -> tuple[Value, Value] | None:
+    """Return the point that stands for a position, or None where there is no position."""
     bare = [value[1] if isinstance(value, tuple) else value for value in (latitude, longitude)]
     if any(value is None or value is ABSENT for value in bare):
         return None

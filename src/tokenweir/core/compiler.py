@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tokenweir.core.compiler_output import OutputCompiler
 from tokenweir.core.context import StreamContext, domain_of, topic_of
@@ -62,7 +62,7 @@ def compile_plan(
         )
     places = Places(context.policy, context.table, stream, classification, problems)
     purposes = context.purposes()
-    outputs = tuple(
+    compiled = [
         OutputCompiler(
             context=context,
             output=output,
@@ -73,6 +73,11 @@ def compile_plan(
             problems=problems,
         ).compile()
         for index, output in enumerate(stream.outputs)
+    ]
+    # What leaves, and when, is the same in every epoch; only topic and keys differ.
+    outputs = tuple(
+        replace(compiled[each.index], topic=each.topic, epoch=each.epoch, active=each.active)
+        for each in context.outputs()
     )
     leaving = {leaf.source.path for output in outputs for leaf in leaves(output.root)}
     scalars = [node for node in classification.schema.root.walk() if node.kind not in CONTAINERS]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 from tokenweir.core import paths
 from tokenweir.core.context import StreamContext, domain_of, topic_of
+from tokenweir.core.epochs import FIRST_EPOCH
 from tokenweir.core.fields import Classification
 from tokenweir.core.generalize.build import build as build_generalizer
-from tokenweir.core.generalize.specs import CellSpec
+from tokenweir.core.generalize.specs import CellSpec, PairSpec, ShiftSpec
 from tokenweir.core.places import Places
 from tokenweir.core.plan import (
     Action,
@@ -56,7 +57,7 @@ class OutputCompiler:
         self._rules_cache: dict[str, Rules] = {}
 
     def compile(self) -> OutputPlan:
-        """Return the output's plan."""
+        """Return the output's plan in the first epoch."""
         policy = self._context.policy
         audience = policy.audiences[self._output.audience]
         domain = domain_of(policy, self._output.audience)
@@ -79,7 +80,7 @@ class OutputCompiler:
             audience=self._output.audience,
             topic=topic_of(self._context.stream, self._output),
             domain=domain,
-            epoch=self._context.epochs.get(domain, 1),
+            epoch=FIRST_EPOCH,
             recipients=tuple(sorted(recipient.id for recipient in audience.recipients)),
             served=served,
             requires=self._requires(served),
@@ -297,8 +298,8 @@ class OutputCompiler:
         usable = []
         for rule in rules.rules:
             action = rule.action
-            if isinstance(action.generalize, CellSpec) and pair is None and node in self._places.beside_pairs:
-                # The rest of a record whose coordinates become a cell says too much about the place.
+            if action.pair is not None and pair is None and node in self._places.beside_pairs:
+                # The rest of a record whose coordinates become another point says too much about the place.
                 action = Action("drop")
             fault = self._fault(action, node, pair)
             if fault:
@@ -336,17 +337,24 @@ class OutputCompiler:
             return misfit(self._context.policy.tokens[action.token], node)
         if action.generalize is None:
             return ""
-        if isinstance(action.generalize, CellSpec):
-            if pair is None:
-                return "a cell needs a latitude and a longitude: name both under pairs"
+        if action.pair is not None:
+            return _pair_fault(action.pair, node, pair)
+        if isinstance(action.generalize, ShiftSpec) and node in self._places.event_time_nodes:
             return (
-                "" if node.kind in {Kind.FLOAT, Kind.DOUBLE, Kind.NUMBER} else f"a coordinate cannot be a {node.kind}"
+                "at least the day of the record's timestamp leaves, which tells by how many days the event time moved"
             )
         try:
             build_generalizer(action.generalize, node)
         except SchemaError as error:
             return error.message
         return ""
+
+
+def _pair_fault(spec: PairSpec, node: Node, pair: tuple[int, int] | None) -> str:
+    if pair is None:
+        what = "a cell" if isinstance(spec, CellSpec) else "noise"
+        return f"{what} needs a latitude and a longitude: name both under pairs"
+    return "" if node.kind in {Kind.FLOAT, Kind.DOUBLE, Kind.NUMBER} else f"a coordinate cannot be a {node.kind}"
 
 
 def _action(do: Do) -> Action:

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from tokenweir.core import timestamps
+from tokenweir.core.batches import OutputBatch, RecordBatch, output_batches
 from tokenweir.core.bound import BoundOutput, BoundPlan
 from tokenweir.core.consent import PurposeRule, SubjectConsent, passing
 from tokenweir.core.engineapi import UNWATCHED, ConsentLookup, Record, Watch
+from tokenweir.core.generalize.keyed import Prf
+from tokenweir.core.generalize.specs import KeyedSpec
 from tokenweir.core.keys import Keyset
 from tokenweir.core.outcome import Fate, Outcome, Reason, Treated
 from tokenweir.core.plan import Plan, SubjectSource
@@ -58,8 +61,8 @@ class _Pending:
 
     program: Program | None
     value: Value
+    subject: Subject | None = None
     key_table: TokenTable | None = None
-    key_text: str = ""
     key_place: str = ""
     anonymous: bool = False
 
@@ -109,6 +112,7 @@ class ReferenceEngine:
         self._max_output_bytes = max_output_bytes
         self._on_fault = on_fault
         self._tables: dict[tuple[str, int, str], TokenTable] = {}
+        self._prfs: dict[tuple[str, int, KeyedSpec], Prf] = {}
 
     def bind(self, plan: Plan) -> BoundPlan:
         """Make a plan ready to run.
@@ -117,7 +121,7 @@ class ReferenceEngine:
             SchemaError: if a derived schema cannot be made.
             KeysError: if the keyset lacks a root that the plan needs.
         """
-        return BoundPlan(plan, self._table, self._limits)
+        return BoundPlan(plan, self._table, self._prf, self._limits)
 
     def _table(self, domain: str, epoch: int, entry: str, spec: TokenSpec) -> TokenTable:
         table = self._tables.get((domain, epoch, entry))
@@ -125,6 +129,18 @@ class ReferenceEngine:
             table = TokenTable(self._keyset.tokenizer(domain, entry, spec, epoch))
             self._tables[domain, epoch, entry] = table
         return table
+
+    def _prf(self, domain: str, epoch: int, spec: KeyedSpec) -> Prf:
+        prf = self._prfs.get((domain, epoch, spec))
+        if prf is None:
+            prf = self._prfs[domain, epoch, spec] = Prf(self._keyset.generalize_key(domain, spec, epoch))
+        return prf
+
+    def run(
+        self, batch: RecordBatch, consent: ConsentLookup, now_ms: int, watch: Watch = UNWATCHED
+    ) -> list[OutputBatch]:
+        """Return for each output what becomes of the first records of a batch, as :meth:`process` finds it."""
+        return output_batches(batch, self.process(batch.records(), consent, now_ms, watch))
 
     def process(
         self,
@@ -304,7 +320,7 @@ class ReferenceEngine:
         if not output.output.requires.met(passed):
             return Outcome(Fate.WITHHELD)
         key_table = output.key_table(primary.index, passed)
-        pending = _Pending(None, facts.value, key_table, primary.subject.id, _place(plan.subjects[primary.index]))
+        pending = _Pending(None, facts.value, primary.subject, key_table, _place(plan.subjects[primary.index]))
         if record.value is None:
             if key_table is None or plan.subjects[primary.index].origin != "key":
                 return Outcome(Fate.WITHHELD)
@@ -340,14 +356,15 @@ class ReferenceEngine:
         if pending.program is not None:
             counts = pending.program.counts
             counts[:] = [0] * len(counts)
+            pending.program.person.subject = pending.subject
             sanitized = pending.program.transform(pending.value)
             outcome.treated = {treated: count for treated, count in zip(Treated, counts, strict=True) if count}
             if sanitized is GONE or output.write is None:
                 # Withheld wins: whether key, timestamp and size would have been right does not matter any more.
                 return Outcome(Fate.WITHHELD, treated=outcome.treated)
             outcome.value = output.write(sanitized)
-        if pending.key_table is not None:
-            token = pending.key_table.tokens[pending.key_text]
+        if pending.key_table is not None and pending.subject is not None:
+            token = pending.key_table.tokens[pending.subject.id]
             if token is None:
                 raise _RejectedRecordError(Reason.SUBJECT_INVALID, pending.key_place)
             outcome.key = token.encode("utf-8")

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
+from tokenweir.core.batches import OutputBatch, Record, RecordBatch
 from tokenweir.core.consent import SubjectConsent
 from tokenweir.core.derive import Derived
 from tokenweir.core.outcome import Outcome
 from tokenweir.core.plan import OutputPlan, Plan
 from tokenweir.core.subjects import Subject
 
+__all__ = ["UNWATCHED", "ConsentLookup", "Engine", "Ready", "ReadyOutput", "Record", "Watch"]
+
 ConsentLookup = Callable[[Subject], SubjectConsent]
-
-
-class Record(NamedTuple):
-    """A raw record: the datum without its frame, the raw key, the Kafka timestamp and the headers."""
-
-    value: bytes | None
-    key: bytes | None
-    timestamp_ms: int
-    headers: Sequence[tuple[str, bytes | None]] = ()
-
-    def __repr__(self) -> str:
-        return f"Record(timestamp_ms={self.timestamp_ms})"
 
 
 class Watch(Protocol):
@@ -101,12 +92,16 @@ class Engine(Protocol):
             KeysError: if the keyset lacks a root that the plan needs.
         """
 
+    def run(
+        self, batch: RecordBatch, consent: ConsentLookup, now_ms: int, watch: Watch = UNWATCHED
+    ) -> list[OutputBatch]:
+        """Return for each output, in the plan's order, what becomes of the first records; nothing for an empty batch.
+
+        ``consent`` answers from one snapshot, and what it raises comes out as it is; ``now_ms`` is the gateway's clock
+        in milliseconds of the epoch. All records are decided, unless ``watch`` says that it is enough; at least one is.
+        """
+
     def process(
         self, batch: Sequence[tuple[Any, Record]], consent: ConsentLookup, now_ms: int, watch: Watch = UNWATCHED
     ) -> list[list[Outcome]]:
-        """Return for each record, in order, its outcomes in the order of the plan's outputs.
-
-        ``consent`` answers from one snapshot, and what it raises comes out as it is; ``now_ms`` is the gateway's clock
-        in milliseconds of the epoch. Where ``watch`` says that it is enough, only the first records have outcomes, at
-        least one.
-        """
+        """Return the same record by record: for each, in order, its outcomes in the order of the plan's outputs."""

@@ -12,20 +12,25 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tokenweir.core import access
 from tokenweir.core.consent import PurposeRule
 from tokenweir.core.derive import Derived
+from tokenweir.core.generalize import user_agent
 from tokenweir.core.generalize.specs import (
     BucketsSpec,
     CellSpec,
     GeneralizeSpec,
+    KeyedSpec,
     MapSpec,
+    NoiseSpec,
     PrefixSpec,
     RoundSpec,
+    ShiftSpec,
     TimeSpec,
     UrlSpec,
+    UserAgentSpec,
     decimal_of,
 )
 from tokenweir.core.plan import (
@@ -56,15 +61,22 @@ _MAX_PURPOSES: Final = 64
 _DAY_MS: Final = 86_400_000
 
 Document = dict[str, Any]
-#: Gives the number of the token table for an output's key domain and epoch and an entry's name.
-Tables = Callable[[OutputPlan, str], int]
+
+
+class Numbers(NamedTuple):
+    """Gives the engine's numbers for what has keys, both for an output's key domain and epoch."""
+
+    #: Of the token table of an entry, by its name.
+    table: Callable[[OutputPlan, str], int]
+    #: Of the keyed function of a treatment.
+    prf: Callable[[OutputPlan, KeyedSpec], int]
 
 
 def document(
     plan: Plan,
     derived: list[Derived | None],
     rules: Mapping[str, PurposeRule],
-    tables: Tables,
+    numbers: Numbers,
     limits: Limits,
 ) -> str:
     """Return the document of a plan as JSON.
@@ -73,7 +85,7 @@ def document(
         plan: The plan.
         derived: What was derived for each of its outputs.
         rules: The purposes of the policy by name.
-        tables: Gives the numbers of token tables.
+        numbers: Gives the numbers of token tables and keyed functions.
         limits: What one record may cost.
 
     Raises:
@@ -89,7 +101,7 @@ def document(
         "subjects": [_subject(plan, source) for source in plan.subjects],
         "anonymous": plan.anonymous,
         "event_time": _event_time(plan) if plan.event_time else None,
-        "outputs": [_Output(output, tables).plain(made) for output, made in zip(plan.outputs, derived, strict=True)],
+        "outputs": [_Output(output, numbers).plain(made) for output, made in zip(plan.outputs, derived, strict=True)],
         "printable": printable_ranges() if _asks_for_printable(plan) else (),
     }
     return json.dumps(whole, ensure_ascii=True, allow_nan=False)
@@ -152,11 +164,11 @@ def _event_time(plan: Plan) -> Document:
 
 
 class _Output:
-    """One output; its actions name the token tables of its key domain."""
+    """One output; its actions name the token tables and keyed functions of its key domain."""
 
-    def __init__(self, output: OutputPlan, tables: Tables) -> None:
+    def __init__(self, output: OutputPlan, numbers: Numbers) -> None:
         self._output = output
-        self._tables = tables
+        self._numbers = numbers
 
     def plain(self, derived: Derived | None) -> Document:
         output = self._output
@@ -187,9 +199,13 @@ class _Output:
 
     def _action(self, action: Action) -> object:
         if action.kind == "tokenize":
-            return {"tokenize": self._tables(self._output, action.token)}
+            return {"tokenize": self._numbers.table(self._output, action.token)}
         if action.kind == "generalize" and action.generalize is not None:
-            return {"generalize": _coarser(action.generalize)}
+            keyed = action.keyed
+            if keyed is None:
+                return {"generalize": _coarser(action.generalize)}
+            prf = self._numbers.prf(self._output, keyed)
+            return {"generalize": _keyed(keyed, prf)}
         return action.kind
 
     def _out(self, out: Out | None) -> Document | None:
@@ -245,7 +261,17 @@ def _coarser(spec: GeneralizeSpec) -> Document:  # noqa: PLR0911 - one line for 
             return {"buckets": [str(decimal_of(bound)) for bound in spec.buckets]}
         case PrefixSpec():
             return {"network" if spec.of == "ip" else "prefix": spec.prefix}
+        case UserAgentSpec():
+            return {"user_agent": {"rules": user_agent.RULES, "default": user_agent.OTHER}}
         case MapSpec():
             return {"map": {"table": spec.map, "default": spec.else_}}
-        case _:
+        case UrlSpec():
             return {"url": {"path": spec.url.path, "query": spec.url.query}}
+        case ShiftSpec() | NoiseSpec():
+            raise TypeError("a treatment with a key needs its number")
+
+
+def _keyed(spec: KeyedSpec, prf: int) -> Document:
+    if isinstance(spec, ShiftSpec):
+        return {"shift": {"days": spec.shift_days, "prf": prf}}
+    return {"noise": {"metres": spec.metres, "prf": prf}}

@@ -23,6 +23,7 @@ class Places:
         subjects: Where a record says whom it is about, in the order of the stream; those that are found.
         subject_nodes: The index in ``subjects`` of each scalar place that holds an id.
         event_time: Path of the event's own time, "" for none.
+        event_time_nodes: The places that the path means.
         pairs: Of each leaf of a pair, and of the union around it: the indexes of both in the record around.
         beside_pairs: All places inside of the records in which a pair stands.
         confused: Of each JSON union, places of an earlier branch with those of a later one that may be read as them.
@@ -46,6 +47,7 @@ class Places:
         #: What the stream takes a scalar place for.
         self._named: dict[Node, set[str]] = {}
         self.subjects = self._subjects()
+        self.event_time_nodes: set[Node] = set()
         self.event_time = self._event_time()
         self.pairs: dict[Node, tuple[int, int]] = {}
         self.beside_pairs: set[Node] = set()
@@ -144,6 +146,7 @@ class Places:
             return ""
         nodes = [node.optional_of or node for node in self._locate(path, ("event_time",), single_value=True)]
         for node in nodes:
+            self.event_time_nodes.add(node)
             self._named.setdefault(node, set()).add("the event time")
             try:
                 timestamps.event_time_reader(node)

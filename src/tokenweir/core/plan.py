@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
-from tokenweir.core.generalize.specs import GeneralizeSpec
+from tokenweir.core.generalize.specs import GeneralizeSpec, KeyedSpec, PairSpec
 from tokenweir.core.policy.models import Form
 from tokenweir.core.schema import Node, Schema
 from tokenweir.core.tokens.specs import TokenSpec
@@ -30,6 +30,16 @@ class Action:
     kind: ActionKind
     token: str = ""
     generalize: GeneralizeSpec | None = None
+
+    @property
+    def pair(self) -> PairSpec | None:
+        """The specification, where it works on both members of a pair of coordinates at once."""
+        return self.generalize if isinstance(self.generalize, PairSpec) else None
+
+    @property
+    def keyed(self) -> KeyedSpec | None:
+        """The specification, where it depends on a key and on whom the record is about."""
+        return self.generalize if isinstance(self.generalize, KeyedSpec) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +63,16 @@ class Rules:
     reject_invalid: bool = False
 
     def action(self, passed: int, *, anonymous: bool) -> Action | None:
-        """Return the action for a record for which the purposes ``passed`` pass, or None where it is withheld."""
+        """Return the action for a record for which the purposes ``passed`` pass, or None where it is withheld.
+
+        What depends on a person is withheld from a record about nobody; a later rule does not take its place.
+        """
         if anonymous and self.person:
             return None
         for rule in self.rules:
             if passed & rule.when == rule.when:
-                return None if rule.action.kind == "drop" else rule.action
+                withheld = rule.action.kind == "drop" or (anonymous and rule.action.keyed is not None)
+                return None if withheld else rule.action
         return None
 
     @property
@@ -183,7 +197,7 @@ class OutputPlan:
 
     Attributes:
         audience: Name of the audience.
-        topic: Name of the sanitized topic.
+        topic: Name of the sanitized topic, which belongs to the epoch.
         domain: Key domain of its tokens.
         epoch: Epoch of that domain's root.
         recipients: Ids of who reads it, for denials that name a recipient.
@@ -196,6 +210,7 @@ class OutputPlan:
         person_headers: Those of them that link to a person, which a record without a subject never shows.
         tombstones: Whether the record key follows from the raw key alone, so that a null value can be forwarded.
         root: What leaves of the value, None where nothing can.
+        active: Whether the epoch is the newest; an output of an older one is fed beside it.
     """
 
     audience: str
@@ -212,6 +227,7 @@ class OutputPlan:
     root: Out | None
     person_headers: tuple[str, ...] = ()
     tombstones: bool = False
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -88,7 +88,7 @@ def plan_schema(context: StreamContext, source: SourceSchema) -> PlannedSchema:
                     "underivable-schema",
                     f"no schema can be derived for audience '{output.audience}': {error.message}",
                     error.path,
-                    ("outputs", str(index)),
+                    ("outputs", str(context.outputs()[index].index)),
                     "treat the named places alike",
                 )
             )
@@ -117,7 +117,10 @@ def plan_stream(loaded: LoadedPolicy, context: StreamContext, schemas: Sequence[
         planned.findings.extend(
             _finding(loaded, context, problem, version.source.label) for problem in version.compiled.problems
         )
-    planned.findings.extend(_finding(loaded, context, problem, "") for problem in _always_missing(planned.versions))
+    places = [output.index for output in context.outputs()]
+    planned.findings.extend(
+        _finding(loaded, context, problem, "") for problem in _always_missing(planned.versions, places)
+    )
     planned.findings.extend(
         _finding(
             loaded,
@@ -157,9 +160,12 @@ def _forgive_unknown_paths(versions: Sequence[PlannedSchema]) -> None:
         ]
 
 
-def _always_missing(versions: Sequence[PlannedSchema]) -> Iterator[Problem]:
-    """Find ``always`` fields that another version does not have in the same record, or does not have always."""
-    for index in range(len(versions[0].compiled.plan.outputs) if versions else 0):
+def _always_missing(versions: Sequence[PlannedSchema], places: Sequence[int]) -> Iterator[Problem]:
+    """Find ``always`` fields that another version does not have in the same record, or does not have always.
+
+    ``places`` are those of the plans' outputs in the policy.
+    """
+    for index, at in enumerate(places if versions else ()):
         outputs = [version.compiled.plan.outputs[index] for version in versions]
         found = [dict(_always_fields(output.root)) for output in outputs]
         for path in dict.fromkeys(path for records in found for path in records):
@@ -170,7 +176,7 @@ def _always_missing(versions: Sequence[PlannedSchema]) -> Iterator[Problem]:
                     "always-missing",
                     f"'{place}' is always in the output for '{outputs[0].audience}', but not in every known version",
                     place,
-                    ("outputs", str(index)),
+                    ("outputs", str(at)),
                     "take always away from its class",
                 )
 

@@ -11,10 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tokenweir.core.cells import NO_CELL, Mark, Replace, cell_replacements
+from tokenweir.core.cells import NO_CELL, Mark, PairGeneralizer, Replace, pair_replacements
 from tokenweir.core.generalize.build import build as build_generalizer
-from tokenweir.core.generalize.specs import CellSpec
+from tokenweir.core.generalize.cell import CellGeneralizer
+from tokenweir.core.generalize.keyed import Person
+from tokenweir.core.generalize.noise import NoiseGeneralizer
+from tokenweir.core.generalize.shift import PersonalDays
+from tokenweir.core.generalize.specs import CellSpec, PairSpec, ShiftSpec
 from tokenweir.core.outcome import Reason, Treated
+from tokenweir.core.outputkeys import OutputKeys
 from tokenweir.core.plan import Action, ArrayOut, Leaf, MapOut, Out, RecordOut, Rules, UnionOut
 from tokenweir.core.policy.models import Form
 from tokenweir.core.schema import ABSENT, JsonNumber, Kind, Node
@@ -45,12 +50,13 @@ class Program:
     """What one output does with the records for which the same purposes pass.
 
     ``counts`` is a scratch pad, one number per :class:`Treated` in its order; a caller clears it before and reads it
-    after each ``transform``.
+    after each ``transform``. ``person`` is set before it to whom the record is about.
     """
 
     collect: Collect | None
     transform: Transform
     counts: list[int]
+    person: Person
 
 
 _TREATED: Final = tuple(Treated)
@@ -62,13 +68,14 @@ class ProgramBuilder:
 
     def __init__(
         self,
-        tables: Callable[[str], TokenTable],
+        keys: OutputKeys,
         passed: int,
         *,
         anonymous: bool,
         avro: bool,
     ) -> None:
-        self._tables = tables
+        self._keys = keys
+        self._person = Person()
         self._passed = passed
         self._anonymous = anonymous
         #: Avro marks a field that is gone by null, JSON by leaving it out.
@@ -79,7 +86,7 @@ class ProgramBuilder:
     def build(self, root: Out) -> Program:
         """Return the program of the whole tree."""
         collect, transform = self._value(root, nullable=False)
-        return Program(collect, transform, self._counts)
+        return Program(collect, transform, self._counts, self._person)
 
     def _action(self, rules: Rules) -> Action | None:
         return rules.action(self._passed, anonymous=self._anonymous)
@@ -120,7 +127,7 @@ class ProgramBuilder:
 
             return None, keep
         if action.kind == "tokenize":
-            return self._token(out, self._tables(action.token))
+            return self._token(out, self._keys.table(action.token))
         return None, self._generalize(out, action)
 
     def _invalid(self, path: str, *, reject: bool) -> Value:
@@ -166,8 +173,8 @@ class ProgramBuilder:
         path, reject = out.source.path, out.rules.reject_invalid
         if action.generalize is None:
             raise ValueError("a generalize action without a specification")
-        if isinstance(action.generalize, CellSpec):
-            # The record around has replaced both coordinates already; see cell_replacements.
+        if action.pair is not None:
+            # The record around has replaced both coordinates already; see pair_replacements.
             def cell(value: Value) -> Value:
                 if value is NO_CELL:
                     return invalid(path, reject=reject)
@@ -175,7 +182,11 @@ class ProgramBuilder:
                 return value
 
             return cell
-        apply = build_generalizer(action.generalize, out.source).apply
+        if isinstance(action.generalize, ShiftSpec):
+            days = PersonalDays(self._keys.prf(action.generalize), action.generalize.shift_days, self._person)
+            apply = build_generalizer(action.generalize, out.source, days).apply
+        else:
+            apply = build_generalizer(action.generalize, out.source).apply
 
         def transform(value: Value) -> Value:
             if value == "":
@@ -190,6 +201,11 @@ class ProgramBuilder:
 
         return transform
 
+    def _pair(self, spec: PairSpec) -> PairGeneralizer:
+        if isinstance(spec, CellSpec):
+            return CellGeneralizer(spec.resolution)
+        return NoiseGeneralizer(spec.metres, self._keys.prf(spec), self._person)
+
     def _record(self, out: RecordOut) -> tuple[Collect | None, Transform]:
         steps: list[tuple[int, Transform]] = []
         collects: list[tuple[int, Collect]] = []
@@ -198,7 +214,7 @@ class ProgramBuilder:
             steps.append((entry.index, transform))
             if collect is not None:
                 collects.append((entry.index, collect))
-        transform_all = _record_transform(steps, cell_replacements(out, self._action), self._gone)
+        transform_all = _record_transform(steps, pair_replacements(out, self._action, self._pair), self._gone)
         return _record_collect(collects) if collects else None, transform_all
 
     def _array(self, out: ArrayOut) -> tuple[Collect | None, Transform]:

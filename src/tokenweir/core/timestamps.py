@@ -107,6 +107,18 @@ def floor_ticks(ticks: int, per_second: int, unit: CalendarUnit) -> int:
     return floor
 
 
+def checked_ticks(ticks: int, per_second: int) -> int:
+    """Return a time that was computed, in its ticks, if it is one that its type holds.
+
+    Raises:
+        InvalidValueError: if the time is not in the years 1 to 9999, or no 64-bit integer.
+    """
+    floor_days(ticks // (_DAY_SECONDS * per_second), "day")
+    if ticks not in _INT64:
+        raise InvalidValueError("expected a time that is still a 64-bit integer")
+    return ticks
+
+
 def floor_ms(timestamp_ms: int, unit: CalendarUnit) -> int:
     """Return the start of the hour, day, month or year, in UTC, that a time in milliseconds is in.
 
@@ -121,11 +133,12 @@ def format_date(days: int) -> str:
     return date.fromordinal(days + _EPOCH_ORDINAL).isoformat()
 
 
-def format_date_time(timestamp_ms: int) -> str:
-    """Return milliseconds since 1970 as an RFC 3339 date-time in UTC with whole seconds."""
+def format_date_time(timestamp_ms: int, *, milliseconds: bool = False) -> str:
+    """Return milliseconds since 1970 as an RFC 3339 date-time in UTC, with whole seconds or also their milliseconds."""
     days, seconds = divmod(timestamp_ms // 1000, _DAY_SECONDS)
     hour, rest = divmod(seconds, _HOUR_SECONDS)
-    return f"{format_date(days)}T{hour:02}:{rest // 60:02}:{rest % 60:02}Z"
+    fraction = f".{timestamp_ms % 1000:03}" if milliseconds else ""
+    return f"{format_date(days)}T{hour:02}:{rest // 60:02}:{rest % 60:02}{fraction}Z"
 
 
 def integer_of(value: object) -> int:

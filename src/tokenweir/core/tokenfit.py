@@ -6,8 +6,11 @@ from typing import Final
 
 from tokenweir.core import tokens
 from tokenweir.core.schema import Kind, Node
+from tokenweir.core.tokens.addresses import AddressFormat, Ipv4RankFormat
 from tokenweir.core.tokens.base import DigestFormat, SealedFormat, TokenFormat
-from tokenweir.core.tokens.specs import DigitsSpec, HexSpec, IntegerSpec, TokenSpec, UuidSpec, length_bounds
+from tokenweir.core.tokens.lengths import length_bounds
+from tokenweir.core.tokens.permutations import PermutationFormat
+from tokenweir.core.tokens.specs import DigitsSpec, HexSpec, IntegerSpec, TokenSpec, UuidSpec
 
 #: Values of these types are measures or choices and no identifiers; a token of them would not be one either.
 _NEVER: Final = frozenset({Kind.BOOLEAN, Kind.ENUM, Kind.FLOAT, Kind.DOUBLE, Kind.NUMBER, Kind.NULL, Kind.BYTES})
@@ -51,7 +54,7 @@ def _broken_constraint(spec: TokenSpec, token_format: TokenFormat, node: Node) -
         if isinstance(spec, IntegerSpec) and lowest < limits.get("minimum", lowest):
             return "minimum"
         return "maximum" if highest > limits.get("maximum", highest) else ""
-    if isinstance(token_format, DigestFormat | SealedFormat):
+    if isinstance(token_format, DigestFormat | SealedFormat | AddressFormat | Ipv4RankFormat | PermutationFormat):
         # Tokens of the other formats are as long as their values.
         shortest, longest = token_format.token_length
         if shortest > limits.get("maxLength", shortest):

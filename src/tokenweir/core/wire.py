@@ -14,6 +14,8 @@ from tokenweir.errors import DecodeError, InvalidValueError
 
 _HEADER: Final = struct.Struct(">BI")
 _MAGIC: Final = 0
+FRAME_BYTES: Final = _HEADER.size
+"""The bytes before the datum."""
 
 
 def unframe(value: bytes) -> tuple[int, bytes]:

@@ -46,6 +46,8 @@ def file_advice(config: Config) -> Iterator[Advice]:
         ("keyset_mode", "keyset", keyset_path(config)),
     )
     for name, words, path in keys:
+        if path is None:
+            continue  # A KEK at a provider has no file.
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
         except OSError:

@@ -51,6 +51,8 @@ class AssignmentSettings:
     policy_digest: str
     consent_topic: str
     max_staleness_seconds: float
+    #: The key epochs that are fed, as they stand beside every offset.
+    epochs: str = ""
 
 
 class Pause(NamedTuple):
@@ -257,7 +259,8 @@ class Assignment:
     def position(self, snapshot: ConsentSnapshot) -> ConsentPosition:
         """Return the consent position of a snapshot."""
         offsets = dict(enumerate(snapshot.position))
-        return ConsentPosition(snapshot.topic_id, self._settings.policy_digest, offsets, self._source)
+        settings = self._settings
+        return ConsentPosition(snapshot.topic_id, settings.policy_digest, offsets, self._source, settings.epochs)
 
     # Takeover (B2).
 

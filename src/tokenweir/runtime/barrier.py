@@ -27,11 +27,15 @@ from typing import Final
 
 from tokenweir.adapters.kafka_errors import KafkaFault, UnstableOffsetsError
 from tokenweir.adapters.producer import TRANSACTION_TIMEOUT_MS
+from tokenweir.core.epochs import read_epochs
 from tokenweir.runtime.clock import Clock
 from tokenweir.runtime.survey import Flow, GroupReading, PartitionReading, Questions, read_groups
 
 #: A transaction that is not decided after this time is stuck: the broker should have aborted it long ago.
 ALARM_SECONDS: Final = 2 * TRANSACTION_TIMEOUT_MS / 1000
+
+#: How long an output of a former key epoch must be missing before it counts as deleted.
+GONE_SECONDS: Final = 5.0
 
 _SOON_SECONDS: Final = 0.05
 _LATER_SECONDS: Final = 0.25
@@ -196,6 +200,7 @@ class Barrier:
     _passed: dict[tuple[str, str, int], PartitionReading] = field(default_factory=dict, init=False)
     _outputs: tuple[OutputReading, ...] | None = field(default=None, init=False)
     _undecided_since_ns: dict[tuple[Cause, str, str, int | None], int] = field(default_factory=dict, init=False)
+    _gone_since_ns: dict[str, int] = field(default_factory=dict, init=False)
 
     def look(self) -> Report:
         """Ask the cluster once.
@@ -299,7 +304,11 @@ class Barrier:
 
     def _high_watermarks(self) -> Iterator[OutputReading]:
         """Read H; by now nothing below the withdrawal's position can still begin."""
-        for topic in sorted({output for flow in self.flows for output in flow.outputs}):
+        fed = {output for flow in self.flows for output in flow.outputs}
+        former = {output for flow in self.flows for output in flow.former} - fed
+        for topic in sorted(fed | former):
+            if topic in former and self._is_gone(topic):
+                continue
             numbers = range(self.questions.describe_topic(topic).partitions)
             ends = self.questions.high_watermarks(topic, numbers, "read_uncommitted")
             now_ms = self.clock.now_ms()
@@ -309,6 +318,26 @@ class Barrier:
                 yield OutputReading(
                     topic, number, ends[number], now_ms, last_stable_offset=-1, last_stable_offset_at_ms=0
                 )
+
+    def _is_gone(self, topic: str) -> bool:
+        """Return whether an output that is fed no longer was deleted; then there is no record of it to be seen.
+
+        A broker that is only just starting may not know a topic that is there, so that one answer is not enough.
+
+        Raises:
+            KafkaFault: It is missing, and not for long enough yet.
+        """
+        try:
+            self.questions.describe_topic(topic)
+        except KafkaFault as fault:
+            if fault.code != "UNKNOWN_TOPIC_OR_PART":
+                raise
+            since_ns = self._gone_since_ns.setdefault(topic, self.clock.monotonic_ns())
+            if (self.clock.monotonic_ns() - since_ns) / 1e9 < GONE_SECONDS:
+                raise
+            return True
+        self._gone_since_ns.pop(topic, None)
+        return False
 
     def _last_stable_offsets(self, outputs: Sequence[OutputReading]) -> Iterator[OutputReading]:
         """Read how far each output can be seen; a part of the answer that is missing counts as nothing."""
@@ -335,6 +364,17 @@ class Barrier:
             marked.append(replace(holdup, text=text, alarm=alarm))
         return marked
 
+    def _covers_epochs(self, group: GroupReading) -> bool:
+        """Whether every key epoch that a group feeds, as its offsets say, is one whose topics are known here."""
+        known = next((flow.epochs for flow in self.flows if flow.stream == group.stream), ())
+        if not known:
+            return True
+        for position in (reading.position for reading in group.partitions if reading.position is not None):
+            fed = read_epochs(position.epochs, len(known))
+            if fed is None or any(set(each) - epochs for each, epochs in zip(fed, known, strict=True)):
+                return False
+        return True
+
     def _not_known(self) -> Iterator[str]:
         for group in self._groups:
             if group.stream is None:
@@ -343,6 +383,8 @@ class Barrier:
             digests = {reading.position.policy_digest for reading in group.partitions if reading.position is not None}
             if digests - {self.policy_digest}:
                 yield f"group {group.group} runs with another policy: outputs that only that one has are not covered"
+            elif not self._covers_epochs(group):
+                yield f"group {group.group} feeds key epochs that this keyset does not have: they are not covered"
 
 
 def _hold_ups_of_resting_replay(group: GroupReading) -> Iterator[Holdup]:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,17 +27,23 @@ from tokenweir.adapters.consumer import GroupConsumer
 from tokenweir.adapters.engines import make_engine
 from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault
-from tokenweir.adapters.keysource import describe_keyset
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.adapters.registry import Registry
 from tokenweir.core import deadletter
-from tokenweir.core.compiler import domain_of
+from tokenweir.core.context import EpochOutput, fed_epochs
 from tokenweir.core.engineapi import Engine
 from tokenweir.core.librdkafka import PropertyValue
 from tokenweir.core.outcome import Reason
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.timestamps import parse_date_time
-from tokenweir.errors import PreflightError, RefusedError, RegistryError, SchemaError, TokenweirError
+from tokenweir.errors import (
+    KekUnreachableError,
+    PreflightError,
+    RefusedError,
+    RegistryError,
+    SchemaError,
+    TokenweirError,
+)
 from tokenweir.runtime import preflight
 from tokenweir.runtime.advice import warnings
 from tokenweir.runtime.applier import Progress
@@ -46,19 +52,20 @@ from tokenweir.runtime.assignment import Assignment, AssignmentSettings
 from tokenweir.runtime.batch import Delivery, Intake
 from tokenweir.runtime.clock import SystemClock
 from tokenweir.runtime.endings import ExitCode, of_kafka_fault, of_registry_error
-from tokenweir.runtime.gateway import Gateway, keyset_path
+from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.hardening import limit_memory, protect_memory
 from tokenweir.runtime.plans import PlanCache, logged_id, register_derived
 from tokenweir.runtime.quarantine import Suspects
+from tokenweir.runtime.reading import WorkerSettings
 from tokenweir.runtime.replaychild import ReplayOrder, ReplayParts, new_ledger, run_replay
 from tokenweir.runtime.replayintake import ReplayTally
 from tokenweir.runtime.schemawatch import SchemaWatch
-from tokenweir.runtime.sources import pinned_registry, plan_known
+from tokenweir.runtime.sources import pinned_registry, plan_known, stream_context
 from tokenweir.runtime.starts import set_starts
 from tokenweir.runtime.status import ChildState, StatusWriter
 from tokenweir.runtime.tally import Tally
 from tokenweir.runtime.topicwatch import TopicWatch
-from tokenweir.runtime.worker import Worker, WorkerSettings
+from tokenweir.runtime.worker import Worker
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import configure_logging, crash_guard, log
@@ -75,6 +82,8 @@ _CLIENT_MAX_BYTES: Final = 1_000_000
 _MAX_CHILD_BYTES: Final = 1 << 30
 #: Kinds of errors that say nothing about the schema that was asked for.
 _SAYS_NOTHING: Final = frozenset({"unavailable", "timeout", "denied", "malformed"})
+#: Processes of a gateway that has started.
+_WAIT_FOR_KEYS: Final = frozenset({"keys", "applier", "worker"})
 #: More than the header of a record batch (61 bytes) and the lengths inside of a record (Kafka protocol, version 2).
 _BATCH_BYTES: Final = 256
 
@@ -116,6 +125,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     bodies: dict[str, Callable[[ChildSpec, threading.Event], None]] = {
         "preflight": _preflight,
+        "keys": _keys,
         "applier": _applier,
         "worker": _worker,
         "replay": _replay,
@@ -127,7 +137,9 @@ def main() -> int:
             problems = error.problems if isinstance(error, PreflightError) else [str(error)]
             for problem in problems:
                 print(f"error: {copyable(problem)}", file=sys.stderr)  # noqa: T201 - for the person who starts it
-            return ExitCode.REFUSED
+            # What ran and has to open its keys anew waits for their provider, which has not said no.
+            waits = isinstance(error, KekUnreachableError) and spec.kind in _WAIT_FOR_KEYS
+            return ExitCode.UNSERVED if waits else ExitCode.REFUSED
         except KafkaFault as fault:
             return of_kafka_fault(fault, spec.stream, spec.slot)
         except RegistryError as error:
@@ -161,6 +173,12 @@ def _preflight(spec: ChildSpec, _stop: threading.Event) -> None:
     loaded = gateway.policy()
     for stream in loaded.policy.streams:
         set_starts(gateway, admin, loaded, stream)
+
+
+def _keys(spec: ChildSpec, _stop: threading.Event) -> None:
+    """Open the keyset and end; the supervisor learns from how this ends whether the KEK may still be used."""
+    limit_memory(_MAX_CHILD_BYTES)
+    spec.gateway.keyset()
 
 
 def _applier(spec: ChildSpec, stop: threading.Event) -> None:
@@ -201,16 +219,18 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
     keyset = gateway.keyset()
     found = loaded.policy.streams[stream]
     registry = pinned_registry(config, stream, found.source.topic)
+    outputs = stream_context(loaded, stream, keyset, retiring=True).outputs()
     audiences = [output.audience for output in found.outputs]
     status = StatusWriter(spec.status_file)
     slot = SlotWriter(
-        slot_path(gateway.slots_directory, f"worker-{stream}", spec.slot), metrics.worker_series(stream, audiences)
+        slot_path(gateway.slots_directory, f"worker-{stream}", spec.slot),
+        metrics.worker_series(stream, audiences, [(output.audience, output.epoch) for output in outputs]),
     )
-    tally = Tally(slot, status, stream, audiences, keys_made_at_ms=_keys_made_at_ms(gateway, loaded, audiences))
+    tally = Tally(slot, status, stream, outputs, keys_made_at_ms=_keys_made_at_ms(gateway, outputs))
     log(Event.KEYS_OPENED, count=len(keyset.domains))
     properties = config.kafka.client_properties()
     admin = Admin(properties, timeout_seconds=_ANSWER_SECONDS)
-    written = [*gateway.output_topics(loaded, stream), gateway.dead_letter_topic(found.source.topic)]
+    written = [*(output.topic for output in outputs), gateway.dead_letter_topic(found.source.topic)]
     max_bytes = _max_bytes(admin, properties, written)
     engine = make_engine(
         gateway.engine,
@@ -219,7 +239,7 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
         max_output_bytes=max_bytes,
         on_fault=lambda error: log(Event.ENGINE_FAILED, error=error, stream=stream),
     )
-    plans, outputs = _plans(gateway, loaded, registry, engine=engine, stream=stream, tally=tally)
+    plans = _plans(gateway, loaded, registry, engine=engine, stream=stream, tally=tally)
     id_key, mac_key = keyset.consent_store_keys()
     transactional_id = gateway.transactional_id(stream, spec.slot)
     clock = SystemClock()
@@ -237,6 +257,7 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
             policy_digest=loaded.digest,
             consent_topic=config.consent.topic,
             max_staleness_seconds=config.consent.max_staleness_seconds,
+            epochs=fed_epochs(outputs),
         ),
         admin=admin,
         store=store,
@@ -265,7 +286,7 @@ def _worker(spec: ChildSpec, stop: threading.Event) -> None:
         plans=plans,
         intake=Intake(plans, clock, framed=found.source.format != "json"),
         delivery=Delivery(
-            outputs=tuple(outputs),
+            outputs=tuple(output.topic for output in outputs),
             dead_letter_topic=gateway.dead_letter_topic(found.source.topic),
             dead_letter_schema_id=_dead_letter_id(gateway, registry, found.source.topic),
             policy_digest=loaded.digest,
@@ -297,7 +318,8 @@ def _replay(spec: ChildSpec, stop: threading.Event) -> None:
     preflight.require(preflight.checks(gateway, admin, pinned_registry(gateway.config)))
     tally.heartbeat()
     registry = pinned_registry(gateway.config, stream, source_topic)
-    written = [*gateway.output_topics(loaded, stream), gateway.dead_letter_topic(source_topic)]
+    outputs = stream_context(loaded, stream, keyset, retiring=True).outputs()
+    written = [*(output.topic for output in outputs), gateway.dead_letter_topic(source_topic)]
     max_bytes = _max_bytes(admin, properties, written)
     engine = make_engine(
         gateway.engine,
@@ -306,7 +328,7 @@ def _replay(spec: ChildSpec, stop: threading.Event) -> None:
         max_output_bytes=max_bytes,
         on_fault=lambda error: log(Event.ENGINE_FAILED, error=error, stream=stream),
     )
-    plans, outputs = _plans(gateway, loaded, registry, engine=engine, stream=stream, tally=tally)
+    plans = _plans(gateway, loaded, registry, engine=engine, stream=stream, tally=tally)
     parts = ReplayParts(
         gateway=gateway,
         loaded=loaded,
@@ -317,7 +339,7 @@ def _replay(spec: ChildSpec, stop: threading.Event) -> None:
         admin=admin,
         engine=engine,
         plans=plans,
-        outputs=tuple(outputs),
+        outputs=outputs,
         dead_letter_schema_id=_dead_letter_id(gateway, registry, source_topic),
         tally=tally,
     )
@@ -345,18 +367,18 @@ def _calm_collector() -> None:
     gc.set_threshold(200_000, 20, 50)
 
 
-def _keys_made_at_ms(gateway: Gateway, loaded: LoadedPolicy, audiences: Sequence[str]) -> int | None:
-    """Return when the oldest active key epoch of these audiences began."""
-    domains = {domain_of(loaded.policy, audience) for audience in audiences}
-    rows = describe_keyset(keyset_path(gateway.config))
+def _keys_made_at_ms(gateway: Gateway, outputs: Iterable[EpochOutput]) -> int | None:
+    """Return when the oldest active key epoch of these outputs began."""
+    domains = {output.domain for output in outputs}
+    rows = gateway.key_rows()
     made = [parse_date_time(row.created_at) for row in rows if row.domain in domains and row.status == "active"]
     return min(made, default=None)
 
 
 def _plans(  # noqa: PLR0913 - what plans are made from
     gateway: Gateway, loaded: LoadedPolicy, registry: Registry, *, engine: Engine, stream: str, tally: Tally
-) -> tuple[PlanCache, list[str]]:
-    """Return the plans of every known schema version, and the topics of the outputs.
+) -> PlanCache:
+    """Return the plans of every known schema version.
 
     The preflight has refused to start with a version that cannot be planned. One that came since then is treated as if
     it were first seen now: a worker that is started again must not end the whole gateway for it.
@@ -385,7 +407,7 @@ def _plans(  # noqa: PLR0913 - what plans are made from
             plans.refuse(version.source.id, Reason.SCHEMA_INCOMPATIBLE)
         else:
             log(Event.SCHEMA_PLANNED, stream=stream, schema_id=logged_id(version.source.id))
-    return plans, gateway.output_topics(loaded, stream)
+    return plans
 
 
 def _dead_letter_id(gateway: Gateway, registry: Registry, source_topic: str) -> int:

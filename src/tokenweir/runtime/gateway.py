@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import socket
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from pathlib import Path
 from tokenweir.adapters.consentbinding import store_directory
 from tokenweir.adapters.consentfiles import Seal
 from tokenweir.adapters.engines import EngineName, engine_name
-from tokenweir.adapters.keysource import load_keyset
+from tokenweir.adapters.kek import open_kek
+from tokenweir.adapters.keysource import KeyRow, key_rows, load_keyset, open_keyset
 from tokenweir.config import Config
-from tokenweir.core.compiler import topic_of
 from tokenweir.core.keys import Keyset
 from tokenweir.core.policy.check import load_and_check
 from tokenweir.core.policy.loader import LoadedPolicy, load_policy
-from tokenweir.core.policy.models import Policy
 from tokenweir.errors import KeysError
 from tokenweir.runtime.sources import read_text
 from tokenweir.runtime.topics import dead_letter_topic, require_distinct_topics
@@ -27,13 +25,14 @@ from tokenweir.runtime.topics import dead_letter_topic, require_distinct_topics
 class Gateway:
     """A configuration and the policy, keyset and engine that it began with; none changes while the processes live.
 
-    A child that finds another keyset on the disk than its supervisor did refuses to start.
+    The keyset is kept as its file was: wrapped. So a child that starts later has the epochs that the others have, also
+    where ``keys rotate`` or ``keys retire`` has changed the file meanwhile, and never writes into other topics.
     """
 
     config: Config
     policy_text: str
     policy_file: str
-    keyset_digest: str
+    keyset_text: str
     engine: EngineName
 
     @classmethod
@@ -50,21 +49,28 @@ class Gateway:
         text, file = read_text(config.policy.file), str(config.policy.file)
         loaded, _ = load_and_check(text, file)  # This very text: the file may have changed since somebody looked.
         require_distinct_topics(config, loaded.policy)
-        return cls(config, text, file, _digest(config), engine)
+        return cls(config, text, file, _keyset_text(config), engine)
 
     def policy(self) -> LoadedPolicy:
         """Return the policy as it was when the gateway was opened."""
         return load_policy(self.policy_text, self.policy_file)
 
     def keyset(self) -> Keyset:
-        """Open the keyset.
+        """Open the keyset that the gateway began with, as far as it is in use: no root of a retired epoch.
 
         Raises:
-            KeysError: if it cannot be opened, or is not the one that the gateway began with.
+            KeysError: if it cannot be opened.
         """
-        if _digest(self.config) != self.keyset_digest:
-            raise KeysError("the keyset was changed while the gateway runs: restart it")
-        return load_keyset(keyset_path(self.config), self.config.keys.kek.file)
+        text = self.keyset_text or _keyset_text(self.config)
+        return open_keyset(text, keyset_path(self.config), open_kek(self.config.keys.kek), in_use=True)
+
+    def key_rows(self) -> list[KeyRow]:
+        """Return what the keyset says of its roots without opening it.
+
+        Raises:
+            KeysError: if it is no keyset.
+        """
+        return key_rows(self.keyset_text or _keyset_text(self.config), keyset_path(self.config))
 
     @property
     def policy_directory(self) -> Path:
@@ -92,20 +98,10 @@ class Gateway:
         """Return the first worker slot of this instance: ordinal times workers."""
         return ordinal(self.config) * self.config.gateway.workers
 
-    def output_topics(self, loaded: LoadedPolicy, stream: str) -> list[str]:
-        """Return the topics of a stream's outputs."""
-        return output_topics(loaded.policy, stream)
-
 
 def group_of(config: Config, stream: str) -> str:
     """Return the consumer group of a stream."""
     return f"{config.gateway.group_prefix}.{stream}"
-
-
-def output_topics(policy: Policy, stream: str) -> list[str]:
-    """Return the topics of a stream's outputs."""
-    found = policy.streams[stream]
-    return [topic_of(found, output) for output in found.outputs]
 
 
 def store_of(config: Config) -> Path:
@@ -122,6 +118,15 @@ def keyset_path(config: Config) -> Path:
     return config.keys.directory / "keyset.json"
 
 
+def keyset_of(config: Config) -> Keyset:
+    """Open the keyset of a configuration, with the roots of all epochs that are not destroyed.
+
+    Raises:
+        KeysError: if it cannot be opened.
+    """
+    return load_keyset(keyset_path(config), open_kek(config.keys.kek))
+
+
 def seal_of(keyset: Keyset) -> Seal:
     """Return what hides the ids of people in the consent store, and on the topic once they are erased."""
     id_key, mac_key = keyset.consent_store_keys()
@@ -131,7 +136,7 @@ def seal_of(keyset: Keyset) -> Seal:
 def seal_if_open(config: Config) -> Seal | None:
     """Return the seal of the configuration's keyset, None where there are no keys on this machine."""
     try:
-        return seal_of(load_keyset(keyset_path(config), config.keys.kek.file))
+        return seal_of(keyset_of(config))
     except KeysError:
         return None
 
@@ -144,11 +149,13 @@ def ordinal(config: Config, host: str | None = None) -> int:
     return int(found.group(1)) if found else 0
 
 
-def _digest(config: Config) -> str:
+def _keyset_text(config: Config) -> str:
     path = keyset_path(config)
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return path.read_text("utf-8")
     except FileNotFoundError:
         raise KeysError(f"{path}: there is no keyset; make one with 'tokenweir keys init'") from None
     except OSError as error:
         raise KeysError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KeysError(f"{path} is not a keyset: it is not UTF-8; restore it from its backup") from None

@@ -121,9 +121,9 @@ class PlanCache:
         self._subject = f"{context.stream.source.topic}-value"
 
     @property
-    def any_bound(self) -> Ready | None:
-        """Some bound plan of the stream; enough for records that have no value."""
-        return next((plan.bound for plan in self._known.values() if isinstance(plan, ReadyPlan)), None)
+    def any_plan(self) -> ReadyPlan | None:
+        """Some plan of the stream; enough for records that have no value."""
+        return next((plan for plan in self._known.values() if isinstance(plan, ReadyPlan)), None)
 
     def planned_ids(self) -> list[int]:
         """Return the schema ids that have a plan; safe to call from any thread."""

@@ -1,7 +1,8 @@
 """The consent position in the metadata of committed offsets.
 
-``tw1;<consent topic id>;<policy digest>;<k>:<offset>,…;<source topic id>:<partitions>``. Whoever takes a partition over
-learns from it how much consent was applied when its last record was decided, and to which topic the offset belongs.
+``tw1;<consent topic id>;<policy digest>;<k>:<offset>,…;<source topic id>:<partitions>;<epochs>``. Whoever takes a
+partition over learns from it how much consent was applied when its last record was decided, and to which topic the
+offset belongs. The epochs that were fed are missing where each output is in its first one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final, NamedTuple
 
 PREFIX: Final = "tw1"
 MAX_BYTES: Final = 4095
+_PARTS: Final = 6
 
 
 class Source(NamedTuple):
@@ -35,12 +37,14 @@ class ConsentPosition:
         policy_digest: The policy under which records were decided.
         offsets: By partition of the consent topic, the next offset to apply.
         source: What the committed offset belongs to; None where that was not written.
+        epochs: Of each output of the stream the key epochs that were fed (:func:`tokenweir.core.epochs.shown_epochs`).
     """
 
     topic_id: str
     policy_digest: str
     offsets: Mapping[int, int]
     source: Source | None = None
+    epochs: str = ""
 
     def encode(self) -> str:
         """Return the metadata text.
@@ -52,6 +56,8 @@ class ConsentPosition:
         text = f"{PREFIX};{self.topic_id};{self.policy_digest};{offsets}"
         if self.source is not None:
             text += f";{self.source.topic_id}:{self.source.partitions}"
+        if self.epochs:
+            text += f"{'' if self.source is not None else ';'};{self.epochs}"
         if len(text) > MAX_BYTES:
             raise ValueError("the consent position does not fit the offset metadata; use fewer consent partitions")
         return text
@@ -60,7 +66,7 @@ class ConsentPosition:
     def parse(cls, text: str) -> ConsentPosition | None:
         """Return the position that a metadata text holds, or None where it is missing or was written by others."""
         parts = text.split(";")
-        if len(parts) not in {4, 5} or parts[0] != PREFIX:
+        if len(parts) not in {4, 5, 6} or parts[0] != PREFIX:
             return None
         offsets: dict[int, int] = {}
         for entry in parts[3].split(",") if parts[3] else []:
@@ -68,10 +74,11 @@ class ConsentPosition:
             if not (partition.isdecimal() and offset.isdecimal()):
                 return None
             offsets[int(partition)] = int(offset)
-        if len(parts) == 4:
-            return cls(parts[1], parts[2], offsets)
+        found = cls(parts[1], parts[2], offsets, epochs=parts[5] if len(parts) == _PARTS else "")
+        if len(parts) == 4 or (len(parts) == _PARTS and not parts[4]):
+            return found
         source_id, _, partitions = parts[4].partition(":")
-        return cls(parts[1], parts[2], offsets, Source(source_id, int(partitions))) if partitions.isdecimal() else None
+        return replace(found, source=Source(source_id, int(partitions))) if partitions.isdecimal() else None
 
     def covers(self, required: Mapping[int, int]) -> bool:
         """Return whether this position is at or past ``required`` in every component."""

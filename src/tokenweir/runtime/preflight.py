@@ -12,7 +12,6 @@ from tokenweir.adapters.kafka_errors import KafkaFault, in_words, remedy_for
 from tokenweir.adapters.registry import Kind, Registry
 from tokenweir.adapters.schemacache import SILENCE, SchemaChangedError
 from tokenweir.core import deadletter
-from tokenweir.core.compiler import topic_of
 from tokenweir.core.keys import Keyset
 from tokenweir.core.plan import OutputPlan
 from tokenweir.core.planning import NO_ID, PlannedStream
@@ -21,7 +20,7 @@ from tokenweir.core.selftest import check_ciphers
 from tokenweir.errors import PreflightError, RegistryError, TokenweirError
 from tokenweir.runtime.checks import READ, Check, unknown
 from tokenweir.runtime.gateway import Gateway
-from tokenweir.runtime.sources import key_domains, plan_known
+from tokenweir.runtime.sources import key_domains, plan_known, stream_context
 from tokenweir.runtime.starts import offset_checks
 from tokenweir.words import counted
 
@@ -166,9 +165,8 @@ def _plan_checks(ground: _Ground, stream: str) -> Iterator[Check]:
         raise
     except TokenweirError as error:
         yield Check(name, ok=False, message=str(error), remedy=_schema_remedy(error))
-    found = ground.loaded.policy.streams[stream]
-    for declared in found.outputs:
-        yield from _output_checks(ground, "output topic", topic_of(found, declared), declared.audience)
+    for output in stream_context(ground.loaded, stream, ground.keyset, retiring=True).outputs():
+        yield from _output_checks(ground, "output topic", output.topic, output.audience)
     if planned is None:
         return
     for finding in planned.errors:
@@ -179,11 +177,11 @@ def _plan_checks(ground: _Ground, stream: str) -> Iterator[Check]:
     if not planned.versions:
         return
     newest = planned.versions[-1]
-    for output, derived in zip(newest.compiled.plan.outputs, newest.derived, strict=True):
-        yield from _key_checks(ground, output, anonymous=newest.compiled.plan.anonymous)
+    for planned_output, derived in zip(newest.compiled.plan.outputs, newest.derived, strict=True):
+        yield from _key_checks(ground, planned_output, anonymous=newest.compiled.plan.anonymous)
         if derived is not None and newest.source.id != NO_ID and ground.has_registry:
             kind: Kind = "AVRO" if newest.compiled.plan.format == "avro" else "JSON"
-            yield _registrable(ground, f"{output.topic}-value", derived.text, kind)
+            yield _registrable(ground, f"{planned_output.topic}-value", derived.text, kind)
 
 
 def _bound_checks(ground: _Ground, name: str, planned: PlannedStream) -> Iterator[Check]:

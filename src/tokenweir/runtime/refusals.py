@@ -12,7 +12,7 @@ from typing import Final
 
 from tokenweir.adapters.consumer import Partition
 from tokenweir.errors import RefusedError
-from tokenweir.runtime.batch import Work
+from tokenweir.runtime.batch import WorkBatch
 
 #: What a broker, or librdkafka before it, says of a record that will never be taken as it is.
 _OF_THE_RECORD: Final = frozenset(
@@ -45,8 +45,10 @@ class Refusals:
         """Return whether a record is known not to be taken."""
         return (partition, offset) in self._refused
 
-    def failed(self, code: str, batch: Sequence[Work], next_offsets: Mapping[Partition, int]) -> None:
-        """Note that the transaction of a batch was aborted; ``next_offsets`` are those from before it.
+    def failed(self, code: str, batch: WorkBatch | None, next_offsets: Mapping[Partition, int]) -> None:
+        """Note that the transaction of a batch, or one without records, was aborted.
+
+        ``next_offsets`` are those from before it.
 
         Raises:
             RefusedError: The same is tried again and again, and nothing in the records explains it.
@@ -56,12 +58,12 @@ class Refusals:
         self._failed_at = here
         if self._failures < _FAILURES_OF_A_BATCH:
             return
-        if len(batch) > 1:
-            for work in batch:
-                self._alone_before[work.partition] = max(work.offset + 1, self._alone_before.get(work.partition, 0))
+        if batch is not None and len(batch) > 1:
+            for partition, end in batch.next_offsets({}).items():
+                self._alone_before[partition] = max(end, self._alone_before.get(partition, 0))
             self._failures = 0
-        elif code in _OF_THE_RECORD and batch and batch[0].reason is None:
-            self._refused.add((batch[0].partition, batch[0].offset))
+        elif code in _OF_THE_RECORD and batch is not None and len(batch) and not batch.reasons:
+            self._refused.add(((batch.topic, batch.partitions[0]), batch.offsets[0]))
             self._failures = 0
         elif self._failures >= _FAILURES_OF_A_RECORD:
             raise RefusedError(

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from tokenweir.core.outcome import Outcome, Reason
-from tokenweir.runtime.batch import Work
+from tokenweir.core.batches import OutputBatch
+from tokenweir.core.outcome import Reason
+from tokenweir.runtime.batch import WorkBatch
 
 _PAUSE_SECONDS: Final = 10.0
+
+
+class Origin(NamedTuple):
+    """Where a record stands, and the schema id in its frame."""
+
+    partition: int
+    offset: int
+    schema_id: int
 
 
 @dataclass(slots=True)
 class _Untold:
     """Records that were rejected for one reason since the last line about it; ``first`` is the first of them."""
 
-    first: Work
+    first: Origin
     field_path: str
     records: int = 0
 
@@ -29,18 +38,21 @@ class RejectionLog:
         monotonic: A clock in seconds.
     """
 
-    def __init__(self, tell: Callable[[Reason, Work, str, int], None], monotonic: Callable[[], float]) -> None:
+    def __init__(self, tell: Callable[[Reason, Origin, str, int], None], monotonic: Callable[[], float]) -> None:
         self._tell = tell
         self._monotonic = monotonic
         self._untold: dict[Reason, _Untold] = {}
         self._told_at: dict[Reason, float] = {}
 
-    def note(self, rejected: Iterable[tuple[Work, Sequence[Outcome]]]) -> None:
-        """Note the rejected records of a batch that is committed, with what became of each."""
-        for work, entries in rejected:
-            reasons = {outcome.reason: outcome.field_path for outcome in entries if outcome.reason is not None}
-            for reason, field_path in reasons.items():
-                self._untold.setdefault(reason, _Untold(work, field_path)).records += 1
+    def note(self, batch: WorkBatch, outcomes: Sequence[OutputBatch]) -> None:
+        """Note the rejected records of a batch that is committed, each once for each reason."""
+        rejected = {(entry.row, entry.reason): entry.field_path for output in outcomes for entry in output.rejected}
+        for (row, reason), field_path in sorted(rejected.items()):
+            untold = self._untold.get(reason)
+            if untold is None:
+                first = Origin(batch.partitions[row], batch.offsets[row], batch.schema_id(row))
+                untold = self._untold[reason] = _Untold(first, field_path)
+            untold.records += 1
         self.tick()
 
     def tick(self) -> None:

@@ -15,6 +15,7 @@ from tokenweir.adapters.freshness import FILE_NAME, Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.adapters.recordreader import RecordReader
+from tokenweir.core.context import EpochOutput, fed_epochs
 from tokenweir.core.engineapi import Engine
 from tokenweir.core.keys import Keyset
 from tokenweir.core.librdkafka import PropertyValue
@@ -24,13 +25,14 @@ from tokenweir.runtime.clock import Clock, SystemClock
 from tokenweir.runtime.gateway import Gateway
 from tokenweir.runtime.plans import PlanCache
 from tokenweir.runtime.quarantine import Suspects
+from tokenweir.runtime.reading import WorkerSettings
 from tokenweir.runtime.replayintake import LetterConsumer, ReplayDelivery, ReplayIntake, ReplayTally
 from tokenweir.runtime.replayledger import Intent, Ledger
 from tokenweir.runtime.replayletters import Choice, Desk
 from tokenweir.runtime.replaysource import SourceRecords
 from tokenweir.runtime.status import MAX_BATCH_RECORDS
 from tokenweir.runtime.survey import replay_group
-from tokenweir.runtime.worker import Worker, WorkerSettings
+from tokenweir.runtime.worker import Worker
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.logs import log
 
@@ -75,7 +77,7 @@ class ReplayParts:
     admin: Admin
     engine: Engine
     plans: PlanCache
-    outputs: tuple[str, ...]
+    outputs: tuple[EpochOutput, ...]
     dead_letter_schema_id: int
     tally: ReplayTally
 
@@ -123,6 +125,7 @@ def run_replay(parts: ReplayParts, order: ReplayOrder, stopping: Callable[[], bo
             policy_digest=parts.loaded.digest,
             consent_topic=config.consent.topic,
             max_staleness_seconds=config.consent.max_staleness_seconds,
+            epochs=fed_epochs(parts.outputs),
         ),
         admin=parts.admin,
         store=store,
@@ -140,7 +143,7 @@ def run_replay(parts: ReplayParts, order: ReplayOrder, stopping: Callable[[], bo
         parts.plans,
         clock,
         framed=source.format != "json",
-        desk=Desk(parts.loaded.policy, stream, order.choice),
+        desk=Desk(parts.loaded.policy, stream, order.choice, parts.outputs),
         sources=sources,
     )
     consumer = LetterConsumer(
@@ -170,7 +173,7 @@ def run_replay(parts: ReplayParts, order: ReplayOrder, stopping: Callable[[], bo
         plans=parts.plans,
         intake=intake,
         delivery=ReplayDelivery(
-            outputs=parts.outputs,
+            outputs=tuple(output.topic for output in parts.outputs),
             dead_letter_topic=letters,
             dead_letter_schema_id=parts.dead_letter_schema_id,
             policy_digest=parts.loaded.digest,

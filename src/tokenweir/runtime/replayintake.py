@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from confluent_kafka import Message
 
@@ -13,12 +13,13 @@ from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.consumer import Batch, Committed, GroupConsumer, Partition
 from tokenweir.adapters.producer import TransactionalProducer
 from tokenweir.core import wire
+from tokenweir.core.batches import FATES, Leaving, OutputBatch, Rejection
 from tokenweir.core.deadletter import DeadLetter
 from tokenweir.core.librdkafka import PropertyValue
-from tokenweir.core.outcome import Fate, Outcome, Reason
+from tokenweir.core.outcome import Fate, Reason
 from tokenweir.core.planning import NO_ID
 from tokenweir.runtime.assignment import Assignment
-from tokenweir.runtime.batch import Delivery, Intake, Work
+from tokenweir.runtime.batch import Delivery, Intake, WorkBatch
 from tokenweir.runtime.clock import Clock
 from tokenweir.runtime.plans import PlanCache
 from tokenweir.runtime.replayledger import Intent, Ledger
@@ -40,18 +41,28 @@ _HANDLED: Final = {
 }
 
 
-@dataclass(slots=True)
-class ReplayWork(Work):
-    """A letter: message, partition and offset are its own; timestamp, plan and record those of its source record."""
+@dataclass(slots=True, repr=False)
+class ReplayBatch(WorkBatch):
+    """Letters: messages, partitions and offsets are their own, what the engine is given is of their source records.
 
-    found: Sorted = _NO_LETTER
-    gone: bool = False
+    Attributes:
+        found: What each of them is.
+        gone: Whether the source record of each is not there any more.
+    """
 
-    def handled(self, outcome: Outcome) -> Handled:
-        """Return what is done with the letter, where the engine has decided its record so."""
-        if self.found.lot is Lot.CHOSEN:
-            return Handled.GONE if self.gone else _HANDLED[outcome.fate]
-        return Handled.PUT_BACK if self.found.lot is Lot.PUT_BACK else Handled.FOREIGN
+    found: list[Sorted] = field(default_factory=list)
+    gone: list[bool] = field(default_factory=list)
+
+    def handled(self, row: int, fate: Fate) -> Handled:
+        """Return what is done with a letter whose record has this fate."""
+        lot = self.found[row].lot
+        if lot is Lot.CHOSEN:
+            return Handled.GONE if self.gone[row] else _HANDLED[fate]
+        return Handled.PUT_BACK if lot is Lot.PUT_BACK else Handled.FOREIGN
+
+    def columns(self) -> list[list[Any]]:
+        """Return all columns."""
+        return [*WorkBatch.columns(self), self.found, self.gone]
 
 
 class ReplayIntake(Intake):
@@ -75,25 +86,35 @@ class ReplayIntake(Intake):
         found = (self._desk.sort(message.value()) for message in messages)
         self._sources.fetch(each.letter for each in found if each.lot is Lot.CHOSEN and each.letter is not None)
 
-    def work(self, message: Message, partition: Partition, offset: int) -> ReplayWork:
-        """Return the work that a letter is.
+    def batch(self, topic: str, messages: list[Message], partitions: list[int], offsets: list[int]) -> ReplayBatch:
+        """Return the batch that letters of these partitions and offsets are.
 
         Raises:
             KafkaFault: The source cannot be read.
         """
-        found = self._desk.sort(message.value())
-        _kind, timestamp_ms = message.timestamp()
-        work = ReplayWork(message, partition, offset, timestamp_ms, reason=_NOT_DECIDED, found=found)
-        if found.lot is not Lot.CHOSEN or found.letter is None:
-            return work
-        record = self._sources.get(found.letter)
-        if record is None:
-            work.gone = True
-            return work
-        again = super().work(record, partition, offset)
-        work.timestamp_ms, work.schema_id = again.timestamp_ms, again.schema_id
-        work.plan, work.record, work.reason = again.plan, again.record, again.reason
-        return work
+        found = [self._desk.sort(message.value()) for message in messages]
+        sources = [self._source(each) for each in found]
+        reasons = {row: _NOT_DECIDED for row, source in enumerate(sources) if source is None}
+        # A letter without a source record stands for itself, so that every row has something in every column.
+        columns = self.columns([source or message for source, message in zip(sources, messages, strict=True)])
+        for row in reasons:
+            columns["values"][row] = None
+        batch = ReplayBatch(
+            topic,
+            messages,
+            partitions,
+            offsets,
+            **columns,
+            reasons=reasons,
+            found=found,
+            gone=[each.lot is Lot.CHOSEN and source is None for each, source in zip(found, sources, strict=True)],
+        )
+        self.plan(batch)
+        return batch
+
+    def _source(self, found: Sorted) -> Message | None:
+        """Return the source record of a chosen letter, if it is still there."""
+        return self._sources.get(found.letter) if found.lot is Lot.CHOSEN and found.letter is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,58 +123,67 @@ class ReplayDelivery(Delivery):
 
     ledger: Ledger = field(kw_only=True)
 
-    def produce(
-        self, producer: TransactionalProducer, batch: Sequence[Work], outcomes: Sequence[Sequence[Outcome]]
-    ) -> None:
+    def produce(self, producer: TransactionalProducer, batch: WorkBatch, outcomes: Sequence[OutputBatch]) -> None:
         """Produce what becomes of each letter, in their order, after telling the ledger.
 
         Raises:
             KafkaFault: the producer does not take one.
         """
-        rows = [
-            (work, self._index(work), entries)
-            for work, entries in zip(cast("Sequence[ReplayWork]", batch), outcomes, strict=True)
-        ]
-        self.ledger.intend(self._intent(rows))
-        for work, index, entries in rows:
-            letter, outcome = work.found.letter, entries[index]
-            handled = work.handled(outcome)
-            if handled is Handled.PUT_BACK:
-                self._put_back(producer, work.message)
-            elif handled is Handled.SANITIZED:
-                self._sanitized(producer, work, index, outcome)
-            elif handled is Handled.REJECTED and letter is not None:
-                again = DeadLetter(
-                    source_topic=letter.source_topic,
-                    source_partition=letter.source_partition,
-                    source_offset=letter.source_offset,
-                    source_timestamp_ms=letter.source_timestamp_ms,
-                    schema_id=letter.schema_id if work.schema_id == NO_ID else work.schema_id,
-                    output=letter.output,
-                    reason=outcome.reason or Reason.ENGINE_ERROR,
-                    field_path=outcome.field_path,
-                    policy_digest=self.policy_digest,
-                    gateway_version=self.version,
-                )
-                producer.produce(self.dead_letter_topic, wire.frame(self.dead_letter_schema_id, again.encode()))
+        letters = cast("ReplayBatch", batch)
+        indices = [self._index(found) for found in letters.found]
+        handled = [letters.handled(row, FATES[outcomes[index].fates[row]]) for row, index in enumerate(indices)]
+        self.ledger.intend(self._intent(letters, handled))
+        leaving = [output.leaving() for output in outcomes]
+        rejected = [{entry.row: entry for entry in output.rejected} for output in outcomes]
+        for row, (index, how) in enumerate(zip(indices, handled, strict=True)):
+            if how is Handled.PUT_BACK:
+                self._put_back(producer, letters.messages[row])
+            elif how is Handled.SANITIZED:
+                self._sanitized(producer, self.outputs[index], leaving[index][row])
+            elif how is Handled.REJECTED:
+                self._rejected(producer, letters, row, rejected[index][row])
 
-    def _index(self, work: ReplayWork) -> int:
+    def _index(self, found: Sorted) -> int:
         """Return which of the outputs a letter names; for one that is not replayed any will do."""
-        letter = work.found.letter
+        letter = found.letter
         return self.outputs.index(letter.output) if letter is not None and letter.output in self.outputs else 0
 
     @staticmethod
-    def _intent(rows: Iterable[tuple[ReplayWork, int, Sequence[Outcome]]]) -> Intent:
-        counts: Counter[Kind] = Counter()
-        next_offsets: dict[int, int] = {}
-        gone = []
-        for work, index, entries in rows:
-            handled = work.handled(entries[index])
-            counts[Kind(work.found.audience, work.found.reason, handled)] += 1
-            next_offsets[work.partition[1]] = work.offset + 1
-            if handled is Handled.GONE and work.found.letter is not None:
-                gone.append((work.found.letter.source_partition, work.found.letter.source_offset))
+    def _intent(batch: ReplayBatch, handled: Sequence[Handled]) -> Intent:
+        counts = Counter(
+            Kind(found.audience, found.reason, how) for found, how in zip(batch.found, handled, strict=True)
+        )
+        gone = [
+            (found.letter.source_partition, found.letter.source_offset)
+            for found, how in zip(batch.found, handled, strict=True)
+            if how is Handled.GONE and found.letter is not None
+        ]
+        next_offsets = {number: offset for (_, number), offset in batch.next_offsets({}).items()}
         return Intent.of(counts, next_offsets, gone)
+
+    @staticmethod
+    def _sanitized(producer: TransactionalProducer, topic: str, record: Leaving) -> None:
+        headers = [(name, header) for name, header in record.headers if header is not None]
+        producer.produce(topic, record.value, record.key, timestamp_ms=record.timestamp_ms, headers=headers)
+
+    def _rejected(self, producer: TransactionalProducer, batch: ReplayBatch, row: int, rejection: Rejection) -> None:
+        """Write a letter again, with the coordinates of the source."""
+        letter, schema_id = batch.found[row].letter, batch.schema_id(row)
+        if letter is None:
+            return
+        again = DeadLetter(
+            source_topic=letter.source_topic,
+            source_partition=letter.source_partition,
+            source_offset=letter.source_offset,
+            source_timestamp_ms=letter.source_timestamp_ms,
+            schema_id=letter.schema_id if schema_id == NO_ID else schema_id,
+            output=letter.output,
+            reason=rejection.reason,
+            field_path=rejection.field_path,
+            policy_digest=self.policy_digest,
+            gateway_version=self.version,
+        )
+        producer.produce(self.dead_letter_topic, wire.frame(self.dead_letter_schema_id, again.encode()))
 
     def _put_back(self, producer: TransactionalProducer, message: Message) -> None:
         """Write a letter once more as it is, with its time, so that it is kept no longer than it would have been."""
@@ -178,7 +208,7 @@ class ReplayTally(Tally):
     def committed(
         self,
         *,
-        outcomes: Sequence[Sequence[Outcome]],  # noqa: ARG002 - the ledger knows what was done.
+        outcomes: Sequence[OutputBatch],  # noqa: ARG002 - the ledger knows what was done.
         timestamps_ms: Sequence[int],  # noqa: ARG002 - as above.
         now_ms: int,  # noqa: ARG002 - as above.
         duration_seconds: float,  # noqa: ARG002 - as above.

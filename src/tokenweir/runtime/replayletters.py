@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from tokenweir.core import deadletter
+from tokenweir.core.context import EpochOutput, epoch_outputs
 from tokenweir.core.deadletter import ReadLetter
+from tokenweir.core.epochs import reserved_by
 from tokenweir.core.policy.check_streams import topic_of
 from tokenweir.core.policy.models import Policy
 from tokenweir.errors import DecodeError
@@ -101,9 +104,13 @@ class Desk:
         policy: The policy; it decides which stream a letter belongs to.
         stream: The stream that is replayed.
         choice: Which of its letters are chosen.
+        outputs: The outputs that are fed, each in its epochs; without, each in its first. A letter for an epoch that
+            is fed no longer cannot be replayed: its topic is complete, and nothing is written to it any more.
     """
 
-    def __init__(self, policy: Policy, stream: str, choice: Choice) -> None:
+    def __init__(
+        self, policy: Policy, stream: str, choice: Choice, outputs: Sequence[EpochOutput] | None = None
+    ) -> None:
         self._stream = stream
         self._choice = choice
         self._source = policy.streams[stream].source.topic
@@ -111,8 +118,8 @@ class Desk:
         self._owners = {topic_of(found, output): name for name, found in readers.items() for output in found.outputs}
         # A letter for an output that the policy has no longer belongs to the first stream of its source.
         self._heir = next(iter(readers))
-        own = policy.streams[stream]
-        self._audiences = {topic_of(own, output): output.audience for output in own.outputs}
+        fed = epoch_outputs(policy, stream, {}, {}) if outputs is None else outputs
+        self._audiences = {output.topic: output.audience for output in fed}
 
     def sort(self, value: bytes | None) -> Sorted:
         """Return what a record of the dead-letter topic is, and what is to be done with it."""
@@ -121,7 +128,8 @@ class Desk:
         except DecodeError:
             return Sorted(None, "", Lot.FOREIGN)
         audience = self._audiences.get(letter.output, "")
-        if letter.source_topic != self._source or self._owners.get(letter.output, self._heir) != self._stream:
+        output = reserved_by(letter.output, self._owners) or letter.output
+        if letter.source_topic != self._source or self._owners.get(output, self._heir) != self._stream:
             return Sorted(letter, audience, Lot.FOREIGN)
         chosen = bool(audience) and self._choice.takes(letter, audience)
         return Sorted(letter, audience, Lot.CHOSEN if chosen else Lot.PUT_BACK)

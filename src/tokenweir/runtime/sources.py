@@ -10,7 +10,7 @@ from tokenweir.adapters.schemacache import PinningRegistry
 from tokenweir.adapters.schemafiles import SchemaFiles
 from tokenweir.config import Config
 from tokenweir.core.compiler import StreamContext, domain_of
-from tokenweir.core.keys import Keyset
+from tokenweir.core.keys import FIRST_EPOCH, Keyset
 from tokenweir.core.planning import PlannedStream, SourceSchema, plan_stream
 from tokenweir.core.policy.classes import ClassTable
 from tokenweir.core.policy.loader import LoadedPolicy
@@ -100,16 +100,22 @@ def key_domains(loaded: LoadedPolicy) -> list[str]:
     return sorted({domain_of(loaded.policy, audience) for audience in loaded.policy.audiences})
 
 
-def stream_context(loaded: LoadedPolicy, stream: str, keyset: Keyset | None) -> StreamContext:
-    """Return what planning a stream needs; without a keyset every key domain is in its first epoch."""
+def stream_context(
+    loaded: LoadedPolicy, stream: str, keyset: Keyset | None, *, retiring: bool = False
+) -> StreamContext:
+    """Return what planning a stream needs; without a keyset every key domain is in its first epoch.
+
+    With ``retiring`` every output is also planned in the epochs that are fed beside the active one, as a gateway does.
+    """
     domains = key_domains(loaded)
-    epochs = {domain: 1 if keyset is None else keyset.epoch(domain) for domain in domains}
-    return StreamContext(ClassTable(loaded.policy), loaded.policy, loaded.digest, stream, epochs)
+    epochs = {domain: FIRST_EPOCH if keyset is None else keyset.epoch(domain) for domain in domains}
+    beside = {} if keyset is None or not retiring else {domain: keyset.retiring(domain) for domain in domains}
+    return StreamContext(ClassTable(loaded.policy), loaded.policy, loaded.digest, stream, epochs, beside)
 
 
 def plan_known(
     loaded: LoadedPolicy, stream: str, keyset: Keyset | None, registry: Registry, policy_directory: Path
 ) -> PlannedStream:
-    """Plan every known version of a stream's schema."""
-    context = stream_context(loaded, stream, keyset)
+    """Plan every known version of a stream's schema, for all epochs that are fed."""
+    context = stream_context(loaded, stream, keyset, retiring=True)
     return plan_stream(loaded, context, known_schemas(context.stream, registry, policy_directory))

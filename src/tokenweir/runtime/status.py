@@ -12,9 +12,8 @@ import mmap
 import os
 import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import IntEnum
-from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -104,9 +103,11 @@ class StatusWriter:
         """Say that one more transaction with records is committed."""
         self._words[_COMMITS] += 1
 
-    def batch(self, records: Iterable[tuple[int, int]]) -> None:
+    def batch(self, partitions: Sequence[int], offsets: Sequence[int]) -> None:
         """Say which records the engine is given: the partition and the offset of each."""
-        flat = array("Q", chain.from_iterable(records))
+        flat = array("Q", bytes(16 * len(offsets)))
+        flat[::2] = array("Q", partitions)
+        flat[1::2] = array("Q", offsets)
         self._words[_HEADER : _HEADER + len(flat)] = memoryview(flat)
 
     def records(self, first: int, count: int) -> None:

@@ -26,6 +26,7 @@ from tokenweir.runtime.casualties import Casualties, Verdict
 from tokenweir.runtime.children import ChildSpec
 from tokenweir.runtime.endings import ExitCode
 from tokenweir.runtime.gateway import Gateway
+from tokenweir.runtime.keywatch import KeyWatch
 from tokenweir.runtime.policyarchive import PolicyArchive
 from tokenweir.runtime.statelock import holder, open_lock, try_lock
 from tokenweir.runtime.status import ChildState, Phase, Sign, read_sign
@@ -79,6 +80,7 @@ class Supervisor:
         self._children: list[_Child] = []
         self._casualties = Casualties(gateway.config.state.directory, self._loaded.policy.streams, gateway.engine)
         self._freshness = Freshness(gateway.config.state.directory / FILE_NAME, boot_id())
+        self._keys = KeyWatch(gateway.config.keys, lambda: spawn(ChildSpec(gateway, "keys")))
         self._turned_at = time.monotonic()
 
     def stop(self) -> None:
@@ -154,6 +156,7 @@ class Supervisor:
                 "workers": self._workers_ready,
                 "offsets": self._offsets_decided,
                 "consent": self._consent_ready,
+                "keys": self._keys.confirmed,
             },
             started={"ready_once": self._ready_once},
         )
@@ -254,8 +257,9 @@ class Supervisor:
                 if code is not None and self._died(child, code) == ExitCode.REFUSED:
                     return ExitCode.REFUSED
             workers = [child for child in self._children if child.spec.kind == "worker"]
-            if all(child.down for child in workers):
+            if all(child.down for child in workers) or not self._keys.turn():
                 return ExitCode.REFUSED
+            slot.set(slot.index(metrics.KEK_UNCONFIRMED), self._keys.unconfirmed_seconds())
             self._ready_once()
         return ExitCode.DONE
 
@@ -364,6 +368,7 @@ class Supervisor:
 
     def _stop_children(self) -> None:
         """Ask the workers to finish, then the applier, whose store they use to the end."""
+        self._keys.close()
         for kind in ("worker", "applier"):
             processes = [
                 child.process for child in self._children if child.process is not None and child.spec.kind == kind

@@ -47,6 +47,9 @@ class Flow:
     """A stream of the policy: its group reads the source and writes the outputs, and its dead letters can be replayed.
 
     A replay's group reads the dead letters and writes the same outputs; it has members only while a replay runs.
+    ``former`` are outputs of key epochs that are fed no longer: a gateway that was not restarted since may still write
+    them, and they may have been deleted. ``epochs`` are the key epochs of each output whose topics are among these;
+    without them nobody asks.
     """
 
     stream: str
@@ -54,6 +57,8 @@ class Flow:
     source: str
     outputs: tuple[str, ...]
     dead_letters: str = ""
+    former: tuple[str, ...] = ()
+    epochs: tuple[frozenset[int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

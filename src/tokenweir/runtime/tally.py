@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from tokenweir.core.outcome import Fate, Outcome, Reason, Treated
+from tokenweir.core.batches import OutputBatch
+from tokenweir.core.context import EpochOutput
+from tokenweir.core.outcome import Fate, Reason, Treated
 from tokenweir.runtime.status import ChildState, StatusWriter
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.metrics import TransactionOutcome
@@ -20,16 +22,20 @@ class Tally:
         slot: SlotWriter,
         status: StatusWriter,
         stream: str,
-        audiences: Sequence[str],
+        outputs: Sequence[EpochOutput],
         *,
         keys_made_at_ms: int | None = None,
     ) -> None:
-        """Count into a slot; ``keys_made_at_ms`` is when the oldest of the stream's active key epochs began."""
+        """Count into a slot; ``keys_made_at_ms`` is when the oldest of the stream's active key epochs began.
+
+        Each record counts once for each audience: by what became of it in the active epoch. What is fed beside it has
+        numbers of its own.
+        """
         self._keys_made_at_ms = keys_made_at_ms
         self._slot = slot
         self._status = status
         self._stream = stream
-        self._audiences = audiences
+        self._outputs = outputs
         self._shown: set[int] = set()
 
     def heartbeat(self) -> None:
@@ -48,47 +54,45 @@ class Tally:
     def committed(
         self,
         *,
-        outcomes: Sequence[Sequence[Outcome]],
+        outcomes: Sequence[OutputBatch],
         timestamps_ms: Sequence[int],
         now_ms: int,
         duration_seconds: float,
     ) -> None:
         """Count a committed batch: its records, their fates, rejections and fields, and their ages."""
         slot, stream = self._slot, self._stream
-        slot.add(slot.index(metrics.RECORDS_CONSUMED, stream), len(outcomes))
+        slot.add(slot.index(metrics.RECORDS_CONSUMED, stream), len(timestamps_ms))
         quarantined = 0
-        for index, audience in enumerate(self._audiences):
+        for index, output in enumerate(self._outputs):
             # A record is quarantined for all outputs.
-            quarantined = self._output(audience, [entries[index] for entries in outcomes])
+            quarantined = self._output(output, outcomes[index])
         slot.add(slot.index(metrics.QUARANTINED, stream), quarantined)
         slot.observe(slot.index(metrics.BATCH_DURATION), duration_seconds)
-        for tenths, count in Counter([(now_ms - timestamp_ms) // 100 for timestamp_ms in timestamps_ms]).items():
-            slot.observe(slot.index(metrics.EVENT_AGE), max(tenths, 0) / 10, count)
+        slot.observe_ages(slot.index(metrics.EVENT_AGE), timestamps_ms, now_ms)
         self.transaction(TransactionOutcome.COMMITTED)
 
-    def _output(self, audience: str, outcomes: Sequence[Outcome]) -> int:
-        """Count what became of the records of a batch in one output, and return how many are quarantined.
-
-        Members of enumerations are compared by identity and not counted as keys, because their hash is slow; and many
-        outcomes share one object that says how their fields were treated.
-        """
-        slot, stream = self._slot, self._stream
-        rejected = [outcome.reason for outcome in outcomes if outcome.reason is not None]
-        sanitized = sum([outcome.fate is Fate.SANITIZED for outcome in outcomes])
-        withheld = len(outcomes) - len(rejected) - sanitized
-        for fate, count in ((Fate.SANITIZED, sanitized), (Fate.WITHHELD, withheld), (Fate.REJECTED, len(rejected))):
+    def _output(self, output: EpochOutput, outcomes: OutputBatch) -> int:
+        """Count what became of the records of a batch in one output, and return how many are quarantined."""
+        slot, stream, audience, epoch = self._slot, self._stream, output.audience, str(output.epoch)
+        fates = {
+            Fate.SANITIZED: len(outcomes.values),
+            Fate.WITHHELD: outcomes.withheld,
+            Fate.REJECTED: len(outcomes.rejected),
+        }
+        for fate, count in fates.items():
             if count:
-                slot.add(slot.index(metrics.RECORDS, stream, audience, fate.value), count)
-        for reason, count in Counter(rejected).items():
+                slot.add(slot.index(metrics.EPOCH_RECORDS, stream, audience, epoch, fate.value), count)
+                if output.active:
+                    slot.add(slot.index(metrics.RECORDS, stream, audience, fate.value), count)
+        reasons = Counter(entry.reason for entry in outcomes.rejected)
+        if not output.active:
+            return reasons[Reason.QUARANTINED]
+        for reason, count in reasons.items():
             slot.add(slot.index(metrics.REJECTIONS, stream, reason.value), count)
-        fields: Counter[Treated] = Counter()
-        treatments = {id(outcome.treated): outcome.treated for outcome in outcomes}
-        for shared, times in Counter([id(outcome.treated) for outcome in outcomes]).items():
-            for treated, count in treatments[shared].items():
-                fields[treated] += count * times
-        for treated, count in fields.items():
-            slot.add(slot.index(metrics.FIELDS, stream, audience, treated.value), count)
-        return rejected.count(Reason.QUARANTINED)
+        for treated, count in zip(Treated, outcomes.treated, strict=True):
+            if count:
+                slot.add(slot.index(metrics.FIELDS, stream, audience, treated.value), count)
+        return reasons[Reason.QUARANTINED]
 
     def transaction(self, outcome: TransactionOutcome) -> None:
         """Count a transaction by how it ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokenweir.config import Config
+from tokenweir.core.epochs import reserved_by
 from tokenweir.core.policy.check_streams import topic_of
 from tokenweir.core.policy.models import Policy
 from tokenweir.errors import Finding, FindingsError
@@ -17,17 +18,25 @@ def topic_clashes(config: Config, policy: Policy) -> list[Finding]:
     records among decisions deny every subject. Streams may share one dead-letter topic.
     """
     uses: dict[str, str] = {}
+    kept: dict[str, str] = {}
     for name, stream in policy.streams.items():
         uses.setdefault(stream.source.topic, f"the source of the stream '{name}'")
-        for output in stream.outputs:
-            uses.setdefault(topic_of(stream, output), f"an output of the stream '{name}'")
+        outputs = [topic_of(stream, output) for output in stream.outputs]
+        kept |= dict.fromkeys(outputs, name)
+        for topic in outputs:
+            uses.setdefault(topic, f"an output of the stream '{name}'")
     findings = []
     consent = config.consent.topic
+    others = [dead_letter_topic(config, stream.source.topic) for stream in policy.streams.values()]
+    for topic, section in [(consent, "consent"), *((topic, "dead_letters") for topic in dict.fromkeys(others))]:
+        if output := reserved_by(topic, kept):
+            message = f"'{topic}' is kept for a later key epoch of the output '{output}'"
+            findings.append(config.finding((section, "topic"), RULE, message, "name it in another way"))
     if consent in uses:
         message = f"'{consent}' is {uses[consent]}, so it cannot be the consent topic"
         findings.append(config.finding(("consent", "topic"), RULE, message, "give decisions a topic of their own"))
     uses[consent] = "the consent topic"
-    for topic in dict.fromkeys(dead_letter_topic(config, stream.source.topic) for stream in policy.streams.values()):
+    for topic in dict.fromkeys(others):
         if topic in uses:
             message = f"'{topic}' is {uses[topic]}, so it cannot take dead letters"
             remedy = "give dead letters a topic of their own"

@@ -8,58 +8,32 @@ offsets of all owned partitions with the consent position in their metadata (B1,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, cast
-
-from confluent_kafka import Message
+from typing import Final
 
 from tokenweir.adapters.consentbinding import StoreError
 from tokenweir.adapters.consentreader import ConsentStoreReader
 from tokenweir.adapters.consumer import GroupConsumer, Partition
 from tokenweir.adapters.kafka_errors import KafkaFault
 from tokenweir.adapters.producer import OffsetToCommit, TransactionalProducer
+from tokenweir.core.batches import OutputBatch
 from tokenweir.core.engineapi import Engine
-from tokenweir.core.outcome import REASONS, Outcome, Reason
-from tokenweir.errors import RefusedError
-from tokenweir.runtime.assignment import Assignment, Pause
-from tokenweir.runtime.batch import BatchWatch, Delivery, Intake, Work, offsets_after, run_engine
+from tokenweir.core.outcome import REASONS, Reason
+from tokenweir.runtime.assignment import Assignment
+from tokenweir.runtime.batch import BatchWatch, Delivery, Intake, WorkBatch, run_engine
 from tokenweir.runtime.clock import Clock
 from tokenweir.runtime.plans import PlanCache, logged_id
 from tokenweir.runtime.position import ConsentPosition
 from tokenweir.runtime.quarantine import MAX_ATTEMPTS, Suspects
+from tokenweir.runtime.reading import Reading, WorkerSettings
 from tokenweir.runtime.refusals import Refusals
-from tokenweir.runtime.rejections import RejectionLog
-from tokenweir.runtime.status import MAX_BATCH_RECORDS, ChildState, Phase, Place
+from tokenweir.runtime.rejections import Origin, RejectionLog
+from tokenweir.runtime.status import ChildState, Place
 from tokenweir.runtime.tally import Tally
 from tokenweir.telemetry.events import Event
 from tokenweir.telemetry.metrics import TransactionOutcome
 
 _KEEPALIVE_SECONDS: Final = 1.0
 _SHOW_SECONDS: Final = 1.0
-#: So many records are fetched at once at most, so that large ones cannot fill the memory before they are counted.
-_READ_RECORDS: Final = 200
-
-
-def _place(message: Message) -> tuple[Partition, int]:
-    return (message.topic() or "", message.partition() or 0), message.offset() or 0
-
-
-def _bytes_of(message: Message) -> int:
-    """Return the size of a record; its key and headers may be larger than its value."""
-    # A received record always has a list; the mapping and text that the library's types allow are for producing.
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    size = len(message.value() or b"") + len(message.key() or b"")
-    return size + sum(len(name) + len(value or b"") for name, value in headers)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """When a transaction of a worker ends, and what it reads."""
-
-    topic: str
-    interval_seconds: float
-    max_records: int
-    max_bytes: int
 
 
 class Worker:
@@ -92,7 +66,6 @@ class Worker:
         self._store = store
         self._engine = engine
         self._plans = plans
-        self._intake = intake
         self._delivery = delivery
         self._suspects = suspects
         self._tally = tally
@@ -106,6 +79,17 @@ class Worker:
         self._consumer = consumer(assignment)
         assignment.attach(self._consumer)
         self._producer = producer()
+        self._reading = Reading(
+            settings,
+            consumer=self._consumer,
+            assignment=assignment,
+            plans=plans,
+            intake=intake,
+            suspects=suspects,
+            refusals=self._refusals,
+            status=tally.status,
+            seconds=self._seconds,
+        )
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Process until ``stopping`` says so; the transaction under way is finished first."""
@@ -151,23 +135,22 @@ class Worker:
             assignment.idle()
             return
         assignment.resume()
-        self._resume_resolved()
-        messages = self._read_batch()  # 3: rebalance callbacks run in here and drop what was read
+        self._reading.resume_resolved()
+        messages = self._reading.read()  # 3: rebalance callbacks run in here and drop what was read
         if assignment.taking or not assignment.next_offsets:
             return
         started = self._seconds()
-        batch = self._prepare(messages)
+        batch = self._reading.batch(messages)
         decided = self._decide(batch)  # 2 and 4: the snapshot is taken after the read, as late as can be
         if decided is None:
             assignment.idle()
             return
         position, outcomes = decided
-        self._put_back([work.message for work in batch[len(outcomes) :]])
-        del batch[len(outcomes) :]
-        if not batch:
+        self._reading.put_back(batch, len(outcomes[0]))
+        if not len(batch):
             self._keep_position(position, group_metadata)
             return
-        offsets = offsets_after(assignment.next_offsets, batch)
+        offsets = batch.next_offsets(assignment.next_offsets)
         try:
             self._producer.begin()
             self._delivery.produce(self._producer, batch, outcomes)  # 5
@@ -182,7 +165,7 @@ class Worker:
         self._committed(position)
         self._count(batch, outcomes, started)  # 8
 
-    def _decide(self, batch: Sequence[Work]) -> tuple[ConsentPosition, list[list[Outcome]]] | None:
+    def _decide(self, batch: WorkBatch) -> tuple[ConsentPosition, list[OutputBatch]] | None:
         """Run the engine over one consent snapshot (B3), or return None while consent is not usable."""
         assignment = self._assignment
         if not assignment.consent_usable():
@@ -199,135 +182,6 @@ class Worker:
             # The applier knows of it and rebuilds the store; then every partition is taken over again.
             self._watch.end()
             return None
-
-    def _read_batch(self) -> list[Message]:
-        """Return owned records in order, within the limits of one transaction."""
-        queue = self._assignment.queue
-        limit = min(self._settings.max_records, MAX_BATCH_RECORDS)
-        self._tally.status.phase(Phase.POLL)
-        until_seconds = self._seconds() + (0 if queue else self._settings.interval_seconds)
-        size = sum(map(_bytes_of, queue))
-        # Also with a full queue there is a read: rebalances are noticed within.
-        while True:
-            wanted = min(max(limit - len(queue), 1), _READ_RECORDS)
-            read = self._consumer.read(wanted, max(until_seconds - self._seconds(), 0))
-            for fault in read.faults:
-                self._check_read(fault)
-            queue.extend(read.records)
-            size += sum(map(_bytes_of, read.records))
-            if len(read.records) < wanted or len(queue) >= limit or size > self._settings.max_bytes:
-                break
-        self._tally.status.phase(Phase.OTHER)
-        return self._take(limit, size)
-
-    def _take(self, limit: int, queued_bytes: int) -> list[Message]:
-        """Take from the queue what one transaction holds: at least one record, where there is one."""
-        queue = self._assignment.queue
-        if len(queue) <= limit and queued_bytes <= self._settings.max_bytes:
-            taken = queue[:]
-            queue.clear()
-            return taken
-        size, taken = 0, []
-        for message in queue:
-            size += _bytes_of(message)
-            if taken and size > self._settings.max_bytes:
-                break
-            taken.append(message)
-            if len(taken) == limit:
-                break
-        del queue[: len(taken)]
-        return taken
-
-    def _check_read(self, fault: KafkaFault) -> None:
-        if fault.code == "_AUTO_OFFSET_RESET":
-            raise RefusedError(
-                f"a committed offset of {self._settings.topic} lies outside of the topic: records were lost "
-                "or the topic was created again; look at 'tokenweir offsets show', and say where to go on with "
-                "'tokenweir offsets set'"
-            )
-        if fault.fatal or fault.denied:
-            raise fault
-        self._assignment.log(Event.KAFKA_FAULT, code=fault.code, phase="read")
-
-    def _prepare(self, messages: Sequence[Message]) -> list[Work]:
-        """Make work of messages; a partition whose schema is not known yet is paused at that record.
-
-        A record that has ended a worker, or may be the one that an output refuses, runs alone: the next time it is
-        known to be the one.
-        """
-        batch: list[Work] = []
-        assignment, intake = self._assignment, self._intake
-        # Nearly always no record is treated in another way than the rest.
-        careful = bool(self._suspects or self._refusals)
-        for index, message in enumerate(messages):
-            partition, offset = _place(message)
-            next_offset = assignment.next_offsets.get(partition)
-            # Not owned, or done, or to come again once its partition goes on.
-            if next_offset is None or offset < next_offset or self._comes_again(partition, offset):
-                continue
-            attempts, alone = self._past_of(partition, offset) if careful else (0, False)
-            if alone and batch:
-                self._put_back(messages[index:])
-                break
-            work = intake.work(message, partition, offset)
-            if attempts >= MAX_ATTEMPTS:
-                work.reject(Reason.QUARANTINED)
-            elif careful and self._refusals.refused(partition, offset):
-                work.reject(Reason.OUTPUT_REFUSED)
-            if work.waits:
-                self._pause(work)
-            else:
-                batch.append(work)
-                if alone:
-                    self._put_back(messages[index + 1 :])
-                    break
-        return batch
-
-    def _past_of(self, partition: Partition, offset: int) -> tuple[int, bool]:
-        """Return how often a record has ended a worker, and whether it is to have a transaction of its own."""
-        attempts = self._suspects.attempts(partition[1], offset)
-        return attempts, 0 < attempts < MAX_ATTEMPTS or self._refusals.alone(partition, offset)
-
-    def _comes_again(self, partition: Partition, offset: int) -> bool:
-        paused = self._assignment.paused
-        return bool(paused) and partition in paused and offset >= paused[partition].offset
-
-    def _put_back(self, messages: Sequence[Message]) -> None:
-        """Begin the next batch with these. A rebalance in between drops them, as everything that was read before it."""
-        queue = self._assignment.queue
-        queue[:0] = [message for message in messages if not self._comes_again(*_place(message))]
-
-    def _pause(self, work: Work) -> None:
-        topic, number = work.partition
-        self._plans.request(work.schema_id)
-        self._assignment.paused[work.partition] = Pause(work.offset, work.schema_id)
-        self._consumer.pause([work.partition])
-        # What lies behind the record is read again; were it kept as well, it would be decided before the record.
-        self._consumer.seek(topic, number, work.offset)
-        queue = self._assignment.queue
-        queue[:] = [message for message in queue if not self._comes_again(*_place(message))]
-        self._assignment.log(
-            Event.PARTITION_PAUSED,
-            topic=topic,
-            partition=number,
-            offset=work.offset,
-            reason="schema_not_known",
-            schema_id=work.schema_id,
-        )
-
-    def _resume_resolved(self) -> None:
-        """Read on from partitions whose schema is known now, and ask again for the others."""
-        assignment = self._assignment
-        for partition, pause in list(assignment.paused.items()):
-            if self._plans.get(pause.schema_id) is None:
-                self._plans.request(pause.schema_id)
-                continue
-            del assignment.paused[partition]
-            self._consumer.resume([partition])
-            topic, number = partition
-            assignment.log(
-                Event.PARTITION_RESUMED, topic=topic, partition=number, offset=pause.offset, reason="schema_answered"
-            )
 
     def _send_offsets(self, offsets: Mapping[Partition, int], position: ConsentPosition, group_metadata: bytes) -> None:
         metadata = position.encode()
@@ -347,7 +201,7 @@ class Worker:
             self._send_offsets(self._assignment.next_offsets, position, group_metadata)
             self._producer.commit()
         except KafkaFault as fault:
-            self._recover(fault, ())
+            self._recover(fault, None)
             return
         self._committed(position)
 
@@ -357,7 +211,7 @@ class Worker:
 
     # Faults.
 
-    def _recover(self, fault: KafkaFault, batch: Sequence[Work]) -> None:
+    def _recover(self, fault: KafkaFault, batch: WorkBatch | None) -> None:
         """Abort what can be aborted; after anything else only what the broker has committed counts."""
         assignment = self._assignment
         if fault.fenced or fault.denied:
@@ -400,31 +254,30 @@ class Worker:
         self._tally.staleness(self._assignment.staleness_seconds())
         self._tally.key_age(self._clock.now_ms())
 
-    def _count(self, batch: Sequence[Work], outcomes: Sequence[Sequence[Outcome]], started: float) -> None:
+    def _count(self, batch: WorkBatch, outcomes: Sequence[OutputBatch], started: float) -> None:
         self._tally.committed(
             outcomes=outcomes,
-            timestamps_ms=[work.timestamp_ms for work in batch],
+            timestamps_ms=batch.timestamps_ms,
             now_ms=self._clock.now_ms(),
             duration_seconds=self._seconds() - started,
         )
-        rejected = [
-            pair for pair in zip(batch, outcomes, strict=True) if [one for one in pair[1] if one.reason is not None]
-        ]
-        for work, _ in rejected:
-            if work.reason is Reason.QUARANTINED:
-                topic, number = work.partition
+        for row, reason in batch.reasons.items():
+            if reason is Reason.QUARANTINED:
                 self._assignment.log(
-                    Event.RECORD_QUARANTINED, topic=topic, partition=number, offset=work.offset, attempts=MAX_ATTEMPTS
+                    Event.RECORD_QUARANTINED,
+                    topic=batch.topic,
+                    partition=batch.partitions[row],
+                    offset=batch.offsets[row],
+                    attempts=MAX_ATTEMPTS,
                 )
-        self._rejections.note(rejected)
-        self._suspects.settle(Place(work.partition[1], work.offset) for work in batch)
+        self._rejections.note(batch, outcomes)
+        self._suspects.settle(map(Place, batch.partitions, batch.offsets))
 
-    def _tell_rejections(self, reason: Reason, first: Work, field_path: str, records: int) -> None:
-        topic, number = first.partition
+    def _tell_rejections(self, reason: Reason, first: Origin, field_path: str, records: int) -> None:
         self._assignment.log(
             Event.RECORDS_REJECTED,
-            topic=topic,
-            partition=number,
+            topic=self._settings.topic,
+            partition=first.partition,
             offset=first.offset,
             stage=REASONS[reason][0].value,
             reason=reason.value,

@@ -59,7 +59,15 @@ class Event(StrEnum):
     CONSENT_PURPOSE_UNKNOWN = "consent_purpose_unknown"
     KEYS_OPENED = "keys_opened"
     KEY_EPOCH_CHANGED = "key_epoch_changed"
+    KEK_SILENT = "kek_silent"
+    KEK_RECOVERED = "kek_recovered"
+    KEK_LOST = "kek_lost"
     REPLAY_SOURCE_GONE = "replay_source_gone"
+    SERVE_STARTED = "serve_started"
+    SERVE_STOPPED = "serve_stopped"
+    SERVE_WITHOUT_FIELDS = "serve_without_fields"
+    AUDIT_FAILED = "audit_failed"
+    GRANTS_REFUSED = "grants_refused"
     START_WARNED = "start_warned"
     CHECK_FAILED = "check_failed"
     CHECK_RECOVERED = "check_recovered"
@@ -217,8 +225,32 @@ EVENTS: Final[dict[Event, EventType]] = {
     ),
     Event.KEYS_OPENED: _declared(logging.INFO, "The keyset was opened.", "epoch count"),
     Event.KEY_EPOCH_CHANGED: _declared(logging.INFO, "New tokens are made in another key epoch.", "epoch"),
+    Event.KEK_SILENT: _declared(
+        logging.WARNING,
+        "The provider of the KEK does not answer; the gateway goes on with its open keys for a while.",
+        "attempts seconds",
+    ),
+    Event.KEK_RECOVERED: _declared(logging.INFO, "The KEK opens the keyset again.", "seconds"),
+    Event.KEK_LOST: _declared(
+        logging.ERROR,
+        "The KEK may no longer open the keyset, or could not for too long; the gateway stops.",
+        "reason seconds",
+    ),
     Event.REPLAY_SOURCE_GONE: _declared(
         logging.WARNING, "A dead letter is done with, because its source record is gone.", _RECORD
+    ),
+    Event.SERVE_STARTED: _declared(
+        logging.INFO, "The HTTP API that turns tokens back is open.", "host port version policy_digest revision"
+    ),
+    Event.SERVE_STOPPED: _declared(logging.INFO, "The HTTP API that turns tokens back is closed."),
+    Event.SERVE_WITHOUT_FIELDS: _declared(
+        logging.WARNING, "The schemas of a stream are not known, so its tokens are asked for by entry only.", "stream"
+    ),
+    Event.AUDIT_FAILED: _declared(
+        logging.ERROR, "A request was not answered, because its audit record was not durable.", "kind"
+    ),
+    Event.GRANTS_REFUSED: _declared(
+        logging.ERROR, "The grants file is not sound or cannot be read; nothing is granted. See tokenweir grants check."
     ),
     Event.START_WARNED: _declared(
         logging.WARNING,

@@ -35,6 +35,43 @@ class RegistryFault(StrEnum):
     CHANGED = "changed"
 
 
+class DetokenizeOutcome(StrEnum):
+    """What became of a request to detokenize: granted, a cause of a refusal, or not even that."""
+
+    GRANTED = "granted"
+    REASON = "reason"
+    TICKET = "ticket"
+    TOKENS = "tokens"
+    PRINCIPAL = "principal"
+    NOT_GRANTED = "not_granted"
+    IRREVERSIBLE = "irreversible"
+    KEY = "key"
+    STATEMENT = "statement"
+    APPROVAL = "approval"
+    BUDGET = "budget"
+    INVALID = "invalid"
+    UNAUTHENTICATED = "unauthenticated"
+    THROTTLED = "throttled"
+    FAILED = "failed"
+
+
+class TokenOutcome(StrEnum):
+    """What became of a token in a granted request; ``invalid`` if it cannot be one of the entry."""
+
+    ANSWERED = "answered"
+    INVALID = "invalid"
+
+
+class AuditFault(StrEnum):
+    """Why a record was not durable; see :class:`tokenweir.adapters.auditfiles.AuditError`."""
+
+    FULL = "full"
+    SLOW = "slow"
+    GONE = "gone"
+    BROKEN = "broken"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """The declaration of a metric.
@@ -65,6 +102,7 @@ class Series(NamedTuple):
 
 RECORDS_CONSUMED: Final = "tokenweir_records_consumed_total"
 RECORDS: Final = "tokenweir_records_total"
+EPOCH_RECORDS: Final = "tokenweir_epoch_records_total"
 REJECTIONS: Final = "tokenweir_rejections_total"
 FIELDS: Final = "tokenweir_fields_total"
 UNCLASSIFIED_FIELDS: Final = "tokenweir_unclassified_fields"
@@ -76,9 +114,13 @@ CONSENT_STALENESS: Final = "tokenweir_consent_staleness_seconds"
 CONSENT_POSITION: Final = "tokenweir_consent_position"
 CONSENT_UNREADABLE_KEYS: Final = "tokenweir_consent_unreadable_keys"
 KEY_EPOCH_AGE: Final = "tokenweir_key_epoch_age_seconds"
+KEK_UNCONFIRMED: Final = "tokenweir_kek_unconfirmed_seconds"
 REGISTRY_ERRORS: Final = "tokenweir_registry_errors_total"
 WORKER_RESTARTS: Final = "tokenweir_worker_restarts_total"
 QUARANTINED: Final = "tokenweir_quarantined_total"
+DETOKENIZE_REQUESTS: Final = "tokenweir_detokenize_requests_total"
+DETOKENIZE_TOKENS: Final = "tokenweir_detokenize_tokens_total"
+AUDIT_FAULTS: Final = "tokenweir_audit_faults_total"
 POLICY_INFO: Final = "tokenweir_policy_info"
 BUILD_INFO: Final = "tokenweir_build_info"
 
@@ -95,9 +137,16 @@ METRICS: Final[dict[str, Metric]] = {
             {"fate": frozenset(Fate)},
         ),
         Metric(
+            EPOCH_RECORDS,
+            "counter",
+            "Fates of records in each key epoch that is fed; tokenweir_records_total has those of the active epoch.",
+            ("stream", "audience", "epoch", "fate"),
+            {"fate": frozenset(Fate)},
+        ),
+        Metric(
             REJECTIONS,
             "counter",
-            "Rejected pairs of record and output, by reason.",
+            "Rejected pairs of record and output, by reason; in the active key epoch.",
             ("stream", "reason"),
             {"reason": frozenset(Reason)},
         ),
@@ -142,7 +191,12 @@ METRICS: Final[dict[str, Metric]] = {
             "1 while a consent partition has an unreadable key that nobody acknowledged: every subject is denied.",
             ("partition",),
         ),
-        Metric(KEY_EPOCH_AGE, "gauge", "Age of the key epoch that new tokens are made with."),
+        Metric(KEY_EPOCH_AGE, "gauge", "Age of the oldest key epoch that is active."),
+        Metric(
+            KEK_UNCONFIRMED,
+            "gauge",
+            "Time since the provider of the KEK last opened the keyset; 0 for a KEK in a file.",
+        ),
         Metric(
             REGISTRY_ERRORS,
             "counter",
@@ -152,6 +206,27 @@ METRICS: Final[dict[str, Metric]] = {
         ),
         Metric(WORKER_RESTARTS, "counter", "Workers that were started again after they died.", ("stream",)),
         Metric(QUARANTINED, "counter", "Records that killed a worker repeatedly and became dead letters.", ("stream",)),
+        Metric(
+            DETOKENIZE_REQUESTS,
+            "counter",
+            "Requests to the HTTP API that turns tokens back, by what became of them.",
+            ("outcome",),
+            {"outcome": frozenset(DetokenizeOutcome)},
+        ),
+        Metric(
+            DETOKENIZE_TOKENS,
+            "counter",
+            "Tokens of granted requests.",
+            ("outcome",),
+            {"outcome": frozenset(TokenOutcome)},
+        ),
+        Metric(
+            AUDIT_FAULTS,
+            "counter",
+            "Requests without an answer, because their audit record was not durable.",
+            ("kind",),
+            {"kind": frozenset(AuditFault)},
+        ),
         Metric(POLICY_INFO, "info", "The policy that is in force.", ("digest", "revision")),
         Metric(BUILD_INFO, "info", "The version of tokenweir and the engine that it uses.", ("version", "engine")),
     )
@@ -187,8 +262,10 @@ def series_of(metric: str, *values: Iterable[str]) -> list[Series]:
     return every
 
 
-def worker_series(stream: str, audiences: Iterable[str]) -> list[Series]:
+def worker_series(stream: str, audiences: Iterable[str], epochs: Iterable[tuple[str, int]] = ()) -> list[Series]:
     """Return the series that a worker of ``stream`` counts, but for the lag of its partitions.
+
+    ``epochs`` are the pairs of audience and key epoch that are fed.
 
     Counters that begin at zero instead of being absent let ``rate()`` and alerts see the first increase.
     """
@@ -196,6 +273,11 @@ def worker_series(stream: str, audiences: Iterable[str]) -> list[Series]:
     return [
         *series_of(RECORDS_CONSUMED, [stream]),
         *series_of(RECORDS, [stream], audiences, Fate),
+        *(
+            series
+            for audience, epoch in epochs
+            for series in series_of(EPOCH_RECORDS, [stream], [audience], [str(epoch)], Fate)
+        ),
         *series_of(REJECTIONS, [stream], Reason),
         *series_of(FIELDS, [stream], audiences, Treated),
         *series_of(UNCLASSIFIED_FIELDS, [stream]),
@@ -231,6 +313,18 @@ def supervisor_series(
     streams = list(streams)
     return [
         *series_of(WORKER_RESTARTS, streams),
+        *series_of(KEK_UNCONFIRMED),
+        *series_of(POLICY_INFO, [policy_digest], [str(policy_revision)]),
+        *series_of(BUILD_INFO, [version], [engine]),
+    ]
+
+
+def serve_series(*, policy_digest: str, policy_revision: int, version: str, engine: str) -> list[Series]:
+    """Return the series of the HTTP API that turns tokens back."""
+    return [
+        *series_of(DETOKENIZE_REQUESTS, DetokenizeOutcome),
+        *series_of(DETOKENIZE_TOKENS, TokenOutcome),
+        *series_of(AUDIT_FAULTS, AuditFault),
         *series_of(POLICY_INFO, [policy_digest], [str(policy_revision)]),
         *series_of(BUILD_INFO, [version], [engine]),
     ]

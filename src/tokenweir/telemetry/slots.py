@@ -131,6 +131,22 @@ class SlotWriter:
             self._integers[start + bisect_left(buckets, value)] += times
             self._floats[start + len(buckets) + 1] += value * times
 
+    def observe_ages(self, index: int, timestamps_ms: Sequence[int], now_ms: int) -> None:
+        """Count how old each of these moments is, in seconds; one that is yet to come counts as zero."""
+        # Nearly in order as they are, sorting them costs less than looking for the bucket of each.
+        moments = sorted(timestamps_ms)
+        if moments and moments[-1] > now_ms:
+            moments = [min(moment, now_ms) for moment in moments]
+        with self._lock:
+            start = self._cell(index, "histogram")
+            buckets = self._metrics[index].buckets
+            older = len(moments)
+            for place, bound_seconds in enumerate(buckets):
+                within, older = older, bisect_left(moments, now_ms - bound_seconds * 1000)
+                self._integers[start + place] += within - older
+            self._integers[start + len(buckets)] += older
+            self._floats[start + len(buckets) + 1] += (now_ms * len(moments) - sum(moments)) / 1000
+
     def close(self) -> None:
         """Let the file go; it stays on the disk with its values."""
         with self._lock:

@@ -1,6 +1,6 @@
 //! Avro: any bytes under any schema. What is read costs no more than the limits say, and is written as it was read.
 
-use tokenweir_native::codec::{Reader, Unescaped, Writer};
+use tokenweir_native::codec::{Arena, Reader, Writer};
 use tokenweir_native::schema::{Limits, Schema};
 
 use crate::input::Input;
@@ -35,8 +35,8 @@ fn check(schema: &Schema, limits: Limits, reader: &Reader, bytes: &[u8]) {
     let places = values::places(schema);
     let elements = usize::try_from(limits.elements).unwrap_or(usize::MAX);
     let most = FIXED_BYTES + VALUE_BYTES * (elements + places);
-    let unescaped = Unescaped::new();
-    let Ok((value, taken)) = memory::within(most, "an Avro reader", || reader.read(bytes, &unescaped)) else { return };
+    let arena = Arena::new();
+    let Ok((value, taken)) = memory::within(most, "an Avro reader", || reader.read(bytes, &arena)) else { return };
     assert!(taken <= limits.elements, "more elements than the limit");
     assert!(values::count(&value) <= taken + places as u64, "more values than were paid for");
     assert!(values::depth(&value) <= limits.depth.min(64).saturating_add(values::levels(schema)), "too deep");
@@ -45,6 +45,6 @@ fn check(schema: &Schema, limits: Limits, reader: &Reader, bytes: &[u8]) {
     writer.write(&value, &mut written).unwrap_or_else(|error| panic!("{error}"));
     assert!(written.len() <= bytes.len(), "the shortest encoding is longer than another one");
     let (again, cost) =
-        reader.read(&written, &unescaped).unwrap_or_else(|found| panic!("what was written is {}", found.reason));
+        reader.read(&written, &arena).unwrap_or_else(|found| panic!("what was written is {}", found.reason));
     assert!(again == value && cost == taken, "another value comes back");
 }

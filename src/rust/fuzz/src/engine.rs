@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tokenweir_native::codec::Unescaped;
+use tokenweir_native::codec::Arena;
 use tokenweir_native::consent::{Decision, SubjectConsent};
 use tokenweir_native::engine::{Header, Host, Outcome, Raw};
 use tokenweir_native::program::Cell;
@@ -106,9 +106,8 @@ fn check(outcome: &Outcome, record: &Raw<'_>, output: Option<&Codecs>) {
             };
             assert!(value.len() <= MAX_OUTPUT_BYTES, "too large for the output");
             let Some((reader, writer)) = output else { panic!("a value without a schema") };
-            let unescaped = Unescaped::new();
-            let read =
-                reader.read(value, &unescaped).unwrap_or_else(|found| panic!("what leaves is {}", found.reason)).0;
+            let arena = Arena::new();
+            let read = reader.read(value, &arena).unwrap_or_else(|found| panic!("what leaves is {}", found.reason)).0;
             let mut written = Vec::new();
             writer.write(&read, &mut written).unwrap_or_else(|error| panic!("{error}"));
             assert!(written == *value, "what leaves has the one canonical encoding");

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use tokenweir_native::codec::{Reader, Unescaped, Writer};
+use tokenweir_native::codec::{Arena, Reader, Writer};
 use tokenweir_native::schema::{Kind, Limits, Node, Schema};
 
 use crate::input::Input;
@@ -55,9 +55,9 @@ fn check(schema: &Schema, limits: Limits, reader: &Reader, bytes: &[u8]) {
     let places = values::places(schema);
     let elements = usize::try_from(limits.elements).unwrap_or(usize::MAX);
     let most = FIXED_BYTES + BYTE_BYTES * bytes.len() + VALUE_BYTES * EFFORT * (elements + places);
-    let unescaped = Unescaped::new();
-    let read = memory::within(most, "a JSON reader", || reader.read(bytes, &unescaped));
-    let strict = ANYTHING.read(bytes, &unescaped).is_ok();
+    let arena = Arena::new();
+    let read = memory::within(most, "a JSON reader", || reader.read(bytes, &arena));
+    let strict = ANYTHING.read(bytes, &arena).is_ok();
     let Ok((value, absent)) = read else { return };
     // A number may be longer than the reader of anything allows.
     assert!(strict || limits.number_characters > 512, "what is no strict JSON was read");
@@ -73,10 +73,10 @@ fn check(schema: &Schema, limits: Limits, reader: &Reader, bytes: &[u8]) {
         assert!(matches!(value, tokenweir_native::value::Value::Absent) || !values::is_exact(schema), "not written");
         return;
     }
-    assert!(!strict || ANYTHING.read(&written, &unescaped).is_ok(), "what was written is no strict JSON");
+    assert!(!strict || ANYTHING.read(&written, &arena).is_ok(), "what was written is no strict JSON");
     if values::is_exact(schema) {
         let again =
-            reader.read(&written, &unescaped).unwrap_or_else(|found| panic!("what was written is {}", found.reason)).0;
+            reader.read(&written, &arena).unwrap_or_else(|found| panic!("what was written is {}", found.reason)).0;
         assert!(again == value, "another value comes back");
     }
 }

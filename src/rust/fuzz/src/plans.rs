@@ -8,16 +8,18 @@ use serde_json::value::RawValue;
 use tokenweir_native::codec::{Reader, Writer};
 use tokenweir_native::engine::{Engine, Plan};
 use tokenweir_native::plan::Document;
+use tokenweir_native::prf::Prf;
 use tokenweir_native::schema::{Limits, Schema, from_json};
 use tokenweir_native::tokens::unicode::Version;
 use tokenweir_native::tokens::{Spec, Tokenizer};
 
 use crate::values;
 
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; 7] = [
     include_str!("../plans/clickstream.json"),
     include_str!("../plans/keys_avro.json"),
     include_str!("../plans/locations.json"),
+    include_str!("../plans/persons_avro.json"),
     include_str!("../plans/purchases.json"),
     include_str!("../plans/structures_avro.json"),
     include_str!("../plans/structures_json.json"),
@@ -48,6 +50,7 @@ pub struct Real {
     /// Names of headers that mean something.
     pub headers: Vec<String>,
     specs: Vec<String>,
+    prfs: u8,
 }
 
 /// A file.
@@ -55,6 +58,9 @@ pub struct Real {
 struct Stored {
     /// Parameters of the token entries, by their number.
     tables: Vec<Box<RawValue>>,
+    /// How many keyed functions it has.
+    #[serde(default)]
+    prfs: u8,
     document: Box<RawValue>,
 }
 
@@ -84,6 +90,7 @@ impl Real {
             outputs: schemas.into_iter().map(|schema| schema.map(codecs)).collect(),
             places,
             headers,
+            prfs: stored.prfs,
             specs: stored.tables.iter().map(|spec| spec.get().to_owned()).collect(),
         }
     }
@@ -95,8 +102,17 @@ impl Real {
         for spec in &self.specs {
             engine.add_table(tokenizer(spec).unwrap_or_else(|| panic!("the tokenizer of {spec}")));
         }
+        for number in 0..self.prfs {
+            engine.add_prf(prf(number));
+        }
         engine
     }
+}
+
+/// Return a keyed function under a key that is no secret.
+#[must_use]
+pub fn prf(number: u8) -> Prf {
+    Prf::new(&[number; 32]).unwrap_or_else(|_| panic!("the keyed function {number}"))
 }
 
 /// Return the tokenizer of an entry under keys that are no secret, or none where its parameters are refused.

@@ -7,7 +7,7 @@ use crate::plans::tokenizer;
 use crate::{LONGEST, memory};
 
 /// Entries of every format, at the edges of their parameters.
-const SPECS: [&str; 28] = [
+const SPECS: [&str; 52] = [
     r#"{"format":"digits","length":10}"#,
     r#"{"format":"digits","length":"6..1024"}"#,
     r#"{"format":"digits","length":"19..40","null_values":["none"]}"#,
@@ -36,6 +36,30 @@ const SPECS: [&str; 28] = [
     r#"{"format":"opaque","encoding":"hex","bits":256}"#,
     r#"{"format":"opaque","reversible":true}"#,
     r#"{"format":"opaque","reversible":true,"encoding":"hex"}"#,
+    r#"{"format":"iban"}"#,
+    r#"{"format":"iban","keep":"branch"}"#,
+    r#"{"format":"ssn"}"#,
+    r#"{"format":"national","number":"fr.nir"}"#,
+    r#"{"format":"national","number":"nl.bsn"}"#,
+    r#"{"format":"national","number":"pl.pesel"}"#,
+    r#"{"format":"uuid","case":"keep"}"#,
+    r#"{"format":"uuid","version":8}"#,
+    r#"{"format":"pan","keep_first":6}"#,
+    r#"{"format":"pan","keep_first":8,"luhn":"valid"}"#,
+    r#"{"format":"imei"}"#,
+    r#"{"format":"imei","keep":"tac"}"#,
+    r#"{"format":"mac"}"#,
+    r#"{"format":"mac","keep":"oui","local":"keep"}"#,
+    r#"{"format":"ipv4"}"#,
+    r#"{"format":"ipv4","mode":"prefix"}"#,
+    r#"{"format":"ipv4","mode":"cryptopan"}"#,
+    r#"{"format":"ipv4","mode":"deterministic"}"#,
+    r#"{"format":"ipv6"}"#,
+    r#"{"format":"ipv6","mode":"prefix"}"#,
+    r#"{"format":"ipv6","mode":"cryptopan"}"#,
+    r#"{"format":"name","list":"full"}"#,
+    r#"{"format":"name","list":"street"}"#,
+    r#"{"format":"permutation","values":["gold","silver","bronze"]}"#,
 ];
 
 /// Most bytes for a byte of a text.
@@ -58,23 +82,30 @@ pub fn run(data: &[u8]) {
     let texts: Vec<&str> = texts.split('\n').collect();
     let tokens = memory::within(most, "tokens", || tokenizer.encrypt_many(&texts));
     assert!(tokens.len() == texts.len(), "a token or none for each text");
-    let is_email = spec.contains(r#""email""#);
+    let format = Texts { are_emails: spec.contains(r#""email""#), have_forms: spec.contains(r#""ipv6""#) };
     for (text, token) in texts.iter().zip(&tokens) {
-        check(&tokenizer, text, token.as_deref(), is_email);
+        check(&tokenizer, text, token.as_deref(), &format);
     }
 }
 
-fn check(tokenizer: &Tokenizer, text: &str, token: Option<&str>, is_email: bool) {
+/// What is known of the values of an entry.
+struct Texts {
+    are_emails: bool,
+    /// Whether a value may be written in ways that differ in more than case and signs.
+    have_forms: bool,
+}
+
+fn check(tokenizer: &Tokenizer, text: &str, token: Option<&str>, format: &Texts) {
     let encrypt = |text: &str| tokenizer.encrypt_many(&[text]).pop().flatten();
     assert!(encrypt(text).as_deref() == token, "a token depends on the texts beside its own");
     if let Some(token) = token {
         assert!(!token.is_empty() && !token.contains('\0'), "a token is a text");
         if let Some(value) = tokenizer.decrypt(token) {
             let unsigned = |text: &str| text.trim_start_matches(['-', '0']).to_ascii_lowercase();
-            assert!(unsigned(&value) == unsigned(text), "a token leads back to another value");
+            assert!(format.have_forms || unsigned(&value) == unsigned(text), "a token leads back to another value");
             assert!(encrypt(&value).as_deref() == Some(token), "a value has another token than its own form");
         }
-        if is_email && text.is_ascii() {
+        if format.are_emails && text.is_ascii() {
             assert!(encrypt(&text.to_ascii_uppercase()).as_deref() == Some(token), "case decides about an address");
         }
         // What is known of tokens of numbers and bytes holds for those of texts as well.

@@ -4,14 +4,15 @@
 //! for many values: each value that is made is either a place of the schema outside of every collection, union and
 //! recursive type, or one of the elements of the budget. Counts are checked before anything is built.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::str;
 use std::sync::Arc;
 
+use bumpalo::collections::Vec as ArenaVec;
+
 use crate::codec::symbols::{Interner, Symbols};
 use crate::codec::types::Types;
-use crate::codec::{Fault, Reason, SchemaError};
+use crate::codec::{Arena, Fault, Reason, SchemaError};
 use crate::schema::{Kind, Limits, Node, Schema};
 use crate::value::Value;
 
@@ -90,12 +91,12 @@ impl Reader {
     }
 
     /// Return the datum that the bytes are, and how many elements it took.
-    pub(super) fn read<'a>(&'a self, data: &'a [u8]) -> Result<(Value<'a>, u64), Fault<'a>> {
+    pub(super) fn read<'a>(&'a self, data: &'a [u8], arena: &'a Arena) -> Result<(Value<'a>, u64), Fault<'a>> {
         let path = &*self.root.path;
         if data.len() > self.bytes {
             return Err(Fault { reason: Reason::TooLarge, path });
         }
-        let mut reading = Reading { reader: self, rest: data, elements: self.elements, level: 0 };
+        let mut reading = Reading { reader: self, arena, rest: data, elements: self.elements, level: 0 };
         let value = reading.value(&self.root)?;
         if !reading.rest.is_empty() {
             return Err(Fault { reason: Reason::TrailingBytes, path });
@@ -182,6 +183,7 @@ fn cost_of(node: &Node) -> u64 {
 /// What is left of a datum, of what it may cost, and how deep its reader stands in recursive types.
 struct Reading<'a> {
     reader: &'a Reader,
+    arena: &'a Arena,
     rest: &'a [u8],
     elements: u64,
     level: usize,
@@ -212,7 +214,7 @@ impl<'a> Reading<'a> {
             Content::Long => Value::Integer(self.varint(path)?),
             Content::Float => finite(f32::from_le_bytes(self.array_of(path)?).into(), path)?,
             Content::Double => finite(f64::from_le_bytes(self.array_of(path)?), path)?,
-            Content::String => Value::Text(Cow::Borrowed(self.text(path)?)),
+            Content::String => Value::Text(self.text(path)?),
             &Content::Bytes { most } => {
                 let length = self.length(path)?;
                 self.bytes(length, most, path)?
@@ -221,12 +223,12 @@ impl<'a> Reading<'a> {
             Content::Enum(symbols) => {
                 let index = self.varint(path)?;
                 let symbol = usize::try_from(index).ok().and_then(|index| symbols.at(index));
-                Value::Text(Cow::Borrowed(symbol.ok_or(refused(Reason::OutOfRange))?))
+                Value::Text(symbol.ok_or(refused(Reason::OutOfRange))?)
             }
             Content::Record(fields) => {
-                let mut values = Vec::with_capacity(fields.len());
-                for field in fields {
-                    values.push(self.value(field)?);
+                let values = self.arena.alloc_slice_fill_copy(fields.len(), Value::Null);
+                for (value, field) in values.iter_mut().zip(fields) {
+                    *value = self.value(field)?;
                 }
                 Value::Record(values)
             }
@@ -240,7 +242,7 @@ impl<'a> Reading<'a> {
                 }
                 let branch = branches.get(index).ok_or(refused(Reason::OutOfRange))?;
                 self.pay(branch.cost, &branch.place.path)?;
-                Value::Branch(index, Box::new(self.value(&branch.place)?))
+                Value::Branch(index, self.arena.alloc(self.value(&branch.place)?))
             }
             &Content::Reference { number, levels, cost } => {
                 self.level += levels;
@@ -256,7 +258,7 @@ impl<'a> Reading<'a> {
     }
 
     fn array(&mut self, items: &'a Paid, path: &'a str) -> Result<Value<'a>, Fault<'a>> {
-        let mut values = Vec::new();
+        let mut values = ArenaVec::new_in(self.arena);
         while let Some(block) = self.block(items.cost, path)? {
             values.reserve(self.at_once(&block));
             for _ in 0..block.count {
@@ -264,24 +266,24 @@ impl<'a> Reading<'a> {
             }
             self.close(&block, path)?;
         }
-        Ok(Value::Array(values))
+        Ok(Value::Array(values.into_bump_slice()))
     }
 
     fn map(&mut self, items: &'a Paid, path: &'a str) -> Result<Value<'a>, Fault<'a>> {
-        let mut entries: Vec<(Cow<'a, str>, Value<'a>)> = Vec::new();
-        let mut keys = Keys::default();
+        let mut entries: ArenaVec<'a, (&'a str, Value<'a>)> = ArenaVec::new_in(self.arena);
+        let mut keys = HashSet::new();
         while let Some(block) = self.block(items.cost, path)? {
             entries.reserve(self.at_once(&block));
             for _ in 0..block.count {
                 let key = self.text(path)?;
-                if !keys.insert(key) {
+                if !is_new(key, &entries, &mut keys) {
                     return Err(Fault { reason: Reason::DuplicateKey, path });
                 }
-                entries.push((Cow::Borrowed(key), self.value(&items.place)?));
+                entries.push((key, self.value(&items.place)?));
             }
             self.close(&block, path)?;
         }
-        Ok(Value::Map(entries))
+        Ok(Value::Map(entries.into_bump_slice()))
     }
 
     /// Read the head of a block of items and pay for them; None is the end of the array or map.
@@ -334,7 +336,7 @@ impl<'a> Reading<'a> {
         if length > most {
             return Err(Fault { reason: Reason::TooLarge, path });
         }
-        Ok(Value::Bytes(Cow::Borrowed(bytes)))
+        Ok(Value::Bytes(bytes))
     }
 
     fn text(&mut self, path: &'a str) -> Result<&'a str, Fault<'a>> {
@@ -381,24 +383,13 @@ fn finite(number: f64, path: &str) -> Result<Value<'_>, Fault<'_>> {
     if number.is_finite() { Ok(Value::Real(number)) } else { Err(Fault { reason: Reason::NonFinite, path }) }
 }
 
-/// The keys of a map so far: few are compared one by one, many are looked up.
-#[derive(Default)]
-struct Keys<'a> {
-    few: Vec<&'a str>,
-    many: HashSet<&'a str>,
-}
-
-impl<'a> Keys<'a> {
-    /// Add a key; return whether it is new.
-    fn insert(&mut self, key: &'a str) -> bool {
-        if self.few.len() < FEW_KEYS {
-            let new = !self.few.contains(&key);
-            self.few.push(key);
-            return new;
-        }
-        if self.many.is_empty() {
-            self.many.extend(&self.few);
-        }
-        self.many.insert(key)
+/// Return whether a map does not have a key yet: few are compared one by one, many are looked up.
+fn is_new<'a>(key: &'a str, entries: &[(&'a str, Value<'a>)], many: &mut HashSet<&'a str>) -> bool {
+    if entries.len() < FEW_KEYS {
+        return entries.iter().all(|(known, _)| *known != key);
     }
+    if many.is_empty() {
+        many.extend(entries.iter().map(|(known, _)| known));
+    }
+    many.insert(key)
 }

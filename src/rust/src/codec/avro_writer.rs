@@ -71,14 +71,14 @@ impl Writer {
             (&Content::Fixed(size), Value::Bytes(bytes)) if bytes.len() == size => out.extend_from_slice(bytes),
             (Content::Enum(symbols), Value::Text(text)) => write_length(symbols.index_of(text).ok_or(Misfit)?, out),
             (Content::Record(fields), Value::Record(values)) if fields.len() == values.len() => {
-                for (field, value) in fields.iter().zip(values) {
+                for (field, value) in fields.iter().zip(*values) {
                     self.content(field, value, out)?;
                 }
             }
             (Content::Array(items), Value::Array(values)) => {
                 if !values.is_empty() {
                     write_length(values.len(), out);
-                    for value in values {
+                    for value in *values {
                         self.content(items, value, out)?;
                     }
                 }
@@ -87,7 +87,7 @@ impl Writer {
             (Content::Map(items), Value::Map(entries)) => {
                 if !entries.is_empty() {
                     write_length(entries.len(), out);
-                    for (key, value) in entries {
+                    for (key, value) in *entries {
                         write_with_length(key.as_bytes(), out);
                         self.content(items, value, out)?;
                     }

@@ -3,14 +3,15 @@
 //! What a record holds beyond its schema must be strict JSON as well, and is left out. The order of all checks is that
 //! of `tokenweir.core.json_codec`.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::iter;
+
+use bumpalo::collections::Vec as ArenaVec;
 
 use crate::codec::json_numbers::{self, Decimal};
 use crate::codec::json_places::{self, Content, Place, Record, Shape, Union};
 use crate::codec::strict_json::{self, Document, Token};
-use crate::codec::{Fault, Reason, SchemaError, Unescaped};
+use crate::codec::{Arena, Fault, Reason, SchemaError};
 use crate::schema::{Limits, Schema};
 use crate::value::Value;
 
@@ -42,11 +43,10 @@ impl Reader {
     }
 
     /// Return the record that the bytes are, and how many of its values are absent fields, which have no byte.
-    pub(super) fn read<'a>(&'a self, data: &'a [u8], unescaped: &'a Unescaped) -> Result<(Value<'a>, u64), Fault<'a>> {
-        let document =
-            strict_json::parse(data, &self.limits, unescaped).map_err(|reason| Fault { reason, path: "" })?;
+    pub(super) fn read<'a>(&'a self, data: &'a [u8], arena: &'a Arena) -> Result<(Value<'a>, u64), Fault<'a>> {
+        let document = strict_json::parse(data, &self.limits, arena).map_err(|reason| Fault { reason, path: "" })?;
         let sorted_keys = HashMap::new();
-        let mut reading = Reading { types: &self.types, document, left: self.effort, absent: 0, sorted_keys };
+        let mut reading = Reading { types: &self.types, arena, document, left: self.effort, absent: 0, sorted_keys };
         let value = reading.value(&self.root, 0, 0)?;
         Ok((value, reading.absent))
     }
@@ -55,6 +55,7 @@ impl Reader {
 /// A parsed record, and what reading it may still cost.
 struct Reading<'a> {
     types: &'a [Place],
+    arena: &'a Arena,
     document: Document<'a>,
     left: i64,
     /// Fields that were made without an entry of the document; those of attempts at branches count as well.
@@ -79,36 +80,34 @@ impl<'a> Reading<'a> {
             (&Content::Number { integral, ref allowed }, Token::Number(number))
                 if fits(number, integral, allowed.as_deref()) =>
             {
-                Value::Number(Cow::Borrowed(number))
+                Value::Number(number)
             }
-            (Content::Text, Token::Text(_) | Token::Unescaped { .. }) => {
-                Value::Text(Cow::Borrowed(self.document.text(at)))
-            }
+            (Content::Text, Token::Text(_) | Token::Unescaped { .. }) => Value::Text(self.document.text(at)),
             (Content::Enum(symbols), Token::Text(_) | Token::Unescaped { .. }) => {
                 symbols.index_of(self.document.text(at)).ok_or(mismatch(path))?;
-                Value::Text(Cow::Borrowed(self.document.text(at)))
+                Value::Text(self.document.text(at))
             }
             (Content::Record(record), Token::Object { count, .. }) => self.record(record, path, at, count, nesting)?,
             (Content::Array(items), Token::Array { count, .. }) => {
                 self.pay(count, path)?;
-                let mut values = Vec::with_capacity(count);
+                let mut values = ArenaVec::with_capacity_in(count, self.arena);
                 let mut at = at + 1;
                 for _ in 0..count {
                     values.push(self.value(items, at, nesting + 1)?);
                     at = self.document.behind(at);
                 }
-                Value::Array(values)
+                Value::Array(values.into_bump_slice())
             }
             (Content::Map(items), Token::Object { count, .. }) => {
                 self.pay(count, path)?;
-                let mut entries = Vec::with_capacity(count);
+                let mut entries = ArenaVec::with_capacity_in(count, self.arena);
                 let mut at = at + 1;
                 for _ in 0..count {
-                    let key = Cow::Borrowed(self.document.text(at));
+                    let key = self.document.text(at);
                     entries.push((key, self.value(items, at + 1, nesting + 1)?));
                     at = self.document.behind(at + 1);
                 }
-                Value::Map(entries)
+                Value::Map(entries.into_bump_slice())
             }
             (Content::Union(union), token) => self.union(union, token, path, at, nesting)?,
             (&Content::Reference(number), _) => self.value(&self.types[number], at, nesting + 1)?,
@@ -133,7 +132,7 @@ impl<'a> Reading<'a> {
         }
         self.pay(count + record.names.len(), path)?;
         self.absent += u64::try_from(record.names.len().saturating_sub(count)).unwrap_or(u64::MAX);
-        let mut values: Vec<Value<'a>> = iter::repeat_with(|| Value::Absent).take(record.names.len()).collect();
+        let values = self.arena.alloc_slice_fill_copy(record.names.len(), Value::Absent);
         let mut at = at + 1;
         let mut likely = 0;
         for _ in 0..count {
@@ -175,12 +174,12 @@ impl<'a> Reading<'a> {
         let candidates = &union.candidates[shape_of(token) as usize];
         // Mostly the type decides. Then what is wrong inside of the branch is reported at its own place.
         if let [index] = **candidates {
-            return Ok(Value::Branch(index, Box::new(self.value(&union.branches[index], at, nesting + 1)?)));
+            return Ok(Value::Branch(index, self.arena.alloc(self.value(&union.branches[index], at, nesting + 1)?)));
         }
         for &index in candidates {
             self.pay(1, path)?;
             match self.value(&union.branches[index], at, nesting + 1) {
-                Ok(value) => return Ok(Value::Branch(index, Box::new(value))),
+                Ok(value) => return Ok(Value::Branch(index, self.arena.alloc(value))),
                 Err(fault) if fault.reason == Reason::SchemaMismatch => {}
                 Err(fault) => return Err(fault),
             }

@@ -66,7 +66,7 @@ impl Writer {
             (Content::Text, Value::Text(text)) => write_string(text, out),
             (Content::Record(properties), Value::Record(values)) if properties.len() == values.len() => {
                 let mut separator = b'{';
-                for (property, value) in properties.iter().zip(values) {
+                for (property, value) in properties.iter().zip(*values) {
                     if !matches!(value, Value::Absent) {
                         out.push(separator);
                         separator = b',';

@@ -6,7 +6,7 @@
 use std::str;
 
 use crate::codec::json_text::plain_length;
-use crate::codec::{Reason, Unescaped, json_numbers, json_size};
+use crate::codec::{Arena, Reason, json_numbers, json_size};
 use crate::schema::Limits;
 
 /// An object of more entries than this has its keys sorted to find two that are equal.
@@ -64,7 +64,7 @@ impl<'a> Document<'a> {
 }
 
 /// Return the one JSON value that the bytes are.
-pub(super) fn parse<'a>(data: &'a [u8], limits: &Limits, unescaped: &'a Unescaped) -> Result<Document<'a>, Reason> {
+pub(super) fn parse<'a>(data: &'a [u8], limits: &Limits, arena: &'a Arena) -> Result<Document<'a>, Reason> {
     json_size::check(data, limits)?;
     let text = str::from_utf8(data).map_err(|_| Reason::InvalidUtf8)?;
     let mut scanner = Scanner {
@@ -86,7 +86,7 @@ pub(super) fn parse<'a>(data: &'a [u8], limits: &Limits, unescaped: &'a Unescape
         return Err(Reason::InvalidUtf8);
     }
     let texts = str::from_utf8(&scanner.unescaped).map_err(|_| Reason::InvalidUtf8)?;
-    let unescaped = unescaped.alloc_str(texts);
+    let unescaped = arena.alloc_str(texts);
     Ok(Document { tokens: scanner.tokens, unescaped })
 }
 

@@ -1,7 +1,5 @@
 //! Both codecs by their public face: known bytes, refusals with their places, and values that do not fit.
 
-use std::borrow::Cow;
-
 use serde_json::{Value as Json, json};
 
 use super::*;
@@ -46,8 +44,8 @@ fn avro(root: &Json) -> Schema {
 /// Return what reading and writing gives, or the reason and the path.
 fn again(schema: &Schema, limits: Limits, data: &[u8]) -> Result<Vec<u8>, (&'static str, String)> {
     let (reader, writer) = (Reader::new(schema, limits).unwrap(), Writer::new(schema).unwrap());
-    let unescaped = Unescaped::new();
-    let (value, _) = reader.read(data, &unescaped).map_err(|rejection| (rejection.reason, rejection.path))?;
+    let arena = Arena::new();
+    let (value, _) = reader.read(data, &arena).map_err(|rejection| (rejection.reason, rejection.path))?;
     let mut out = Vec::new();
     writer.write(&value, &mut out).unwrap();
     Ok(out)
@@ -140,7 +138,7 @@ fn recursive_avro_data_is_as_deep_as_the_limit() {
         assert_eq!(again(&tree, LIMITS, &data(depth)), refused("too_deep", "t"));
     }
     let few = Limits { elements: 7, ..LIMITS };
-    assert_eq!(Reader::new(&tree, few).unwrap().read(&data(3), &Unescaped::new()).map(|(_, elements)| elements), Ok(6));
+    assert_eq!(Reader::new(&tree, few).unwrap().read(&data(3), &Arena::new()).map(|(_, elements)| elements), Ok(6));
     assert_eq!(again(&tree, few, &data(4)), refused("too_many_elements", "t"));
 }
 
@@ -159,7 +157,7 @@ fn endless_types_are_refused_or_end() {
     assert!(Writer::new(&avro(&itself)).is_err());
     assert!(Writer::new(&schema("json", &itself)).is_err());
     let endless = Reader::new(&schema("json", &itself), LIMITS).unwrap();
-    assert_eq!(endless.read(b"1", &Unescaped::new()).err().map(|rejection| rejection.reason), Some("too_deep"));
+    assert_eq!(endless.read(b"1", &Arena::new()).err().map(|rejection| rejection.reason), Some("too_deep"));
 }
 
 /// The schema of a record with everything that JSON has.
@@ -224,36 +222,36 @@ fn json_refusals_name_their_place() {
 
 #[test]
 fn values_that_do_not_fit_are_not_written() {
-    let text = |text| Value::Text(Cow::Borrowed(text));
-    let branch = |index, value| Value::Branch(index, Box::new(value));
+    let text = |text| Value::Text(text);
+    let branch = |index, value| Value::Branch(index, &*Box::leak(Box::new(value)));
     let cases: [(&str, Json, Value<'_>); 20] = [
         ("avro", json!({"kind": "null"}), Value::Absent),
         ("avro", json!({"kind": "boolean"}), Value::Integer(1)),
         ("avro", json!({"kind": "int"}), Value::Integer(1 << 31)),
         ("avro", json!({"kind": "float"}), Value::Real(1e300)),
         ("avro", json!({"kind": "double"}), Value::Real(f64::INFINITY)),
-        ("avro", json!({"kind": "fixed", "size": 2}), Value::Bytes(Cow::Borrowed(b"abc"))),
+        ("avro", json!({"kind": "fixed", "size": 2}), Value::Bytes(b"abc")),
         ("avro", json!({"kind": "enum", "symbols": ["A"]}), text("B")),
-        ("avro", json!({"kind": "record"}), Value::Record(vec![Value::Null])),
-        ("avro", json!({"kind": "array", "items": {"kind": "string"}}), Value::Array(vec![text("a"), Value::Absent])),
+        ("avro", json!({"kind": "record"}), Value::Record(&[Value::Null])),
+        (
+            "avro",
+            json!({"kind": "array", "items": {"kind": "string"}}),
+            Value::Array(&[Value::Text("a"), Value::Absent]),
+        ),
         ("avro", optional("string"), text("a")),
         ("avro", optional("string"), branch(0, Value::Null)),
         ("avro", optional("string"), branch(2, text("a"))),
         ("json", json!({"kind": "number"}), Value::Integer(1)),
-        ("json", json!({"kind": "number"}), Value::Number(Cow::Borrowed("1\n"))),
+        ("json", json!({"kind": "number"}), Value::Number("1\n")),
         ("json", json!({"kind": "string"}), Value::Null),
         ("json", json!({"kind": "any"}), text("a")),
         ("json", optional("string"), branch(1, Value::Absent)),
         ("json", optional("string"), branch(2, text("a"))),
+        ("json", json!({"kind": "record", "fields": [{"name": "a", "node": {"kind": "string"}}]}), Value::Record(&[])),
         (
             "json",
             json!({"kind": "record", "fields": [{"name": "a", "node": {"kind": "string"}}]}),
-            Value::Record(vec![]),
-        ),
-        (
-            "json",
-            json!({"kind": "record", "fields": [{"name": "a", "node": {"kind": "string"}}]}),
-            Value::Record(vec![Value::Absent]),
+            Value::Record(&[Value::Absent]),
         ),
     ];
     for (format, root, value) in cases {
@@ -265,17 +263,17 @@ fn values_that_do_not_fit_are_not_written() {
 
 #[test]
 fn what_is_absent_is_left_out() {
-    let text = |text| Value::Text(Cow::Borrowed(text));
     let root = json!({"kind": "record", "fields": [
         {"name": "a", "node": {"kind": "array", "items": {"kind": "string"}}},
         {"name": "m", "node": {"kind": "map", "items": {"kind": "string"}}},
         {"name": "u", "required": true, "node": {"kind": "any"}},
     ]});
-    let value = Value::Record(vec![
-        Value::Array(vec![Value::Absent, text("x"), Value::Absent]),
-        Value::Map(vec![(Cow::Borrowed("k"), Value::Absent), (Cow::Borrowed("l"), text("z"))]),
+    let fields = [
+        Value::Array(&[Value::Absent, Value::Text("x"), Value::Absent]),
+        Value::Map(&[("k", Value::Absent), ("l", Value::Text("z"))]),
         Value::Absent,
-    ]);
+    ];
+    let value = Value::Record(&fields);
     let mut out = Vec::new();
     Writer::new(&schema("json", &root)).unwrap().write(&value, &mut out).unwrap();
     assert_eq!(out, br#"{"a":["x"],"m":{"l":"z"}}"#);
@@ -327,7 +325,7 @@ fn absent_fields_are_counted_since_no_byte_is_there_for_them() {
         .collect();
     let rows = schema("json", &json!({"kind": "array", "items": {"kind": "record", "fields": fields}}));
     let reader = Reader::new(&rows, LIMITS).unwrap();
-    let absent = |data: &str| reader.read(data.as_bytes(), &Unescaped::new()).map(|(_, absent)| absent);
+    let absent = |data: &str| reader.read(data.as_bytes(), &Arena::new()).map(|(_, absent)| absent);
     assert_eq!(absent(r#"[{}, {"f3": "", "other": 1}, {"f3": ""}]"#), Ok(2_000 + 1_998 + 1_999));
     assert_eq!(absent("[]"), Ok(0));
 }

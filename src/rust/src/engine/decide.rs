@@ -2,38 +2,44 @@
 
 use std::sync::Arc;
 
-use super::facts::Facts;
+use super::facts::{Facts, Found};
+use super::slice::Consents;
 use super::{Outcome, Output, Raw};
 use crate::consent::{Moment, SubjectConsent, passing};
 use crate::plan::Origin;
+use crate::prf::Person;
 use crate::program::{Case, Program};
 use crate::schema::Rejection;
 
 /// A record that leaves one output, between the decision and its encoding; a tombstone has no program.
-pub(super) struct Pending {
+pub(super) struct Pending<'r> {
     pub(super) program: Option<Arc<Program>>,
-    pub(super) key: Option<Key>,
+    pub(super) key: Option<Key<'r>>,
     pub(super) anonymous: bool,
+    /// Whom the record is about, where that is known.
+    pub(super) person: Option<Person<'r>>,
+    /// Which of the texts that are collected is its first.
+    pub(super) first_text: usize,
 }
 
 /// The record key: the token of an id.
-pub(super) struct Key {
+pub(super) struct Key<'r> {
     pub(super) table: usize,
-    pub(super) id: String,
+    pub(super) id: &'r str,
     /// Where the id stands.
-    pub(super) place: String,
+    pub(super) place: &'r str,
 }
 
 /// What one output gets.
-pub(super) type Decided = Result<Pending, Outcome>;
+pub(super) type Decided<'r> = Result<Pending<'r>, Outcome>;
 
 /// Decide for all outputs. `consents` has what is known of the record's subjects, in their order.
-pub(super) fn decide(
-    raw: &Raw<'_>,
-    facts: &Result<Facts<'_>, Rejection>,
-    consents: &[Arc<SubjectConsent>],
+pub(super) fn decide<'r>(
+    raw: &Raw<'r>,
+    facts: &Result<Facts<'r>, Rejection>,
+    consents: Consents<'_>,
     now_ms: i64,
-) -> Vec<Decided> {
+) -> Vec<Decided<'r>> {
     let outputs = raw.plan.outputs.iter();
     match facts {
         Err(Rejection { reason, path }) => {
@@ -43,14 +49,14 @@ pub(super) fn decide(
     }
 }
 
-fn decide_output(
-    raw: &Raw<'_>,
+fn decide_output<'r>(
+    raw: &Raw<'r>,
     output: &Output,
-    facts: &Facts<'_>,
-    consents: &[Arc<SubjectConsent>],
+    facts: &Facts<'r>,
+    consents: Consents<'_>,
     now_ms: i64,
-) -> Decided {
-    let somebody = facts.subjects.first().zip(consents.split_first());
+) -> Decided<'r> {
+    let somebody = facts.subjects.first().zip(consents.primary());
     if raw.value.is_none() && (!output.settings.tombstones || facts.subjects.is_empty()) {
         return Err(Outcome::Rejected { reason: "tombstone", path: String::new() });
     }
@@ -58,12 +64,12 @@ fn decide_output(
         if !raw.plan.anonymous {
             return Err(WITHHELD);
         }
-        return pend(output, Case { passed: 0, anonymous: true, avro: raw.plan.avro }, None);
+        return pend(output, Case { passed: 0, anonymous: true, avro: raw.plan.avro }, None, None);
     }
-    let Some((subject, (primary, others))) = somebody else {
+    let Some((subject, primary)) = somebody else {
         return Err(Outcome::Failed("what is known of a subject is missing"));
     };
-    let others: Vec<&SubjectConsent> = others.iter().map(|other| &**other).collect();
+    let others: Vec<&SubjectConsent> = consents.others().collect();
     let moment = Moment {
         // No event is from the future: where a producer says so, it must not outlive retention or predate consent.
         event_time_ms: facts.event_time_ms.min(now_ms),
@@ -77,25 +83,26 @@ fn decide_output(
     let source = raw.plan.subjects.get(subject.index);
     let key = output.key_table(subject.index, passed).map(|table| Key {
         table,
-        id: subject.id.clone(),
-        place: source.map(|source| source.place.clone()).unwrap_or_default(),
+        id: subject.id,
+        place: source.map(|source| &*source.place).unwrap_or_default(),
     });
     if raw.value.is_some() {
-        return pend(output, Case { passed, anonymous: false, avro: raw.plan.avro }, key);
+        return pend(output, Case { passed, anonymous: false, avro: raw.plan.avro }, key, Some(subject));
     }
     if key.is_none() || !source.is_some_and(|source| matches!(source.origin, Origin::Key)) {
         return Err(WITHHELD);
     }
-    Ok(Pending { program: None, key, anonymous: false })
+    Ok(Pending { program: None, key, anonymous: false, person: None, first_text: 0 })
 }
 
 const WITHHELD: Outcome = Outcome::Withheld([0; 5]);
 
 /// Choose the program of a record that leaves; where nothing of its schema can, it is withheld.
-fn pend(output: &Output, case: Case, key: Option<Key>) -> Decided {
+fn pend<'r>(output: &Output, case: Case, key: Option<Key<'r>>, subject: Option<&Found<'r>>) -> Decided<'r> {
     let Some(written) = &output.value else {
         return Err(WITHHELD);
     };
     let program = written.program(case).map_err(|unfit| Outcome::Failed(unfit.0))?;
-    Ok(Pending { program: Some(program), key, anonymous: case.anonymous })
+    let person = subject.map(|found| Person { kind: found.kind, id: found.id });
+    Ok(Pending { program: Some(program), key, anonymous: case.anonymous, person, first_text: 0 })
 }

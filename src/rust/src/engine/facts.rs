@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
+use bumpalo::collections::Vec as ArenaVec;
+
 use crate::access::first_present;
+use crate::codec::Arena;
 use crate::plan::{EventTime, Origin, SubjectSource};
 use crate::schema::Rejection;
 use crate::subjects::ForeignIds;
@@ -12,35 +15,44 @@ use crate::value::Value;
 use super::{Plan, Raw};
 
 /// A subject of a record: its place among those of the plan, its type, and its canonical id.
-pub(super) struct Found<'p> {
+#[derive(Clone, Copy)]
+pub(super) struct Found<'r> {
     pub(super) index: usize,
-    pub(super) kind: &'p str,
-    pub(super) id: String,
+    pub(super) kind: &'r str,
+    pub(super) id: &'r str,
 }
 
 /// What a record says. The first subject is the primary one.
-pub(super) struct Facts<'p> {
-    pub(super) subjects: Vec<Found<'p>>,
+pub(super) struct Facts<'r> {
+    pub(super) subjects: &'r [Found<'r>],
     pub(super) event_time_ms: i64,
 }
 
 impl Plan {
     /// Return what a record says, or none where Python is to be asked about an id first.
-    pub(super) fn facts(
-        &self,
-        raw: &Raw<'_>,
-        value: Option<&Value<'_>>,
+    pub(super) fn facts<'r>(
+        &'r self,
+        raw: &Raw<'r>,
+        value: Option<&Value<'r>>,
         foreign: &mut ForeignIds,
-    ) -> Result<Option<Facts<'_>>, Rejection> {
-        let mut facts = Facts { subjects: Vec::new(), event_time_ms: raw.timestamp_ms };
+        arena: &'r Arena,
+    ) -> Result<Option<Facts<'r>>, Rejection> {
+        let mut subjects = ArenaVec::new_in(arena);
         for (index, source) in self.subjects.iter().enumerate() {
             let invalid = || Rejection { reason: "subject_invalid", path: source.place.clone() };
             match source.id(raw, value, foreign).ok_or_else(invalid)? {
                 Id::Unknown => return Ok(None),
                 Id::Nobody => {}
-                Id::Is(id) => facts.subjects.push(Found { index, kind: &source.r#type, id }),
+                Id::Is(id) => {
+                    let id = match id {
+                        Cow::Borrowed(id) => id,
+                        Cow::Owned(id) => arena.alloc_str(&id),
+                    };
+                    subjects.push(Found { index, kind: &source.r#type, id });
+                }
             }
         }
+        let mut facts = Facts { subjects: subjects.into_bump_slice(), event_time_ms: raw.timestamp_ms };
         // Without a subject nothing depends on the time: such a record is withheld, or leaves without being asked for.
         if let (Some(time), Some(value), false) = (&self.event_time, value, facts.subjects.is_empty()) {
             let invalid = || Rejection { reason: "event_time_invalid", path: time.path.clone() };
@@ -54,15 +66,15 @@ impl Plan {
     }
 }
 
-enum Id {
+enum Id<'r> {
     Nobody,
     Unknown,
-    Is(String),
+    Is(Cow<'r, str>),
 }
 
 impl SubjectSource {
     /// Return whom a record names here, or none where that is no id.
-    fn id(&self, raw: &Raw<'_>, value: Option<&Value<'_>>, foreign: &mut ForeignIds) -> Option<Id> {
+    fn id<'r>(&self, raw: &Raw<'r>, value: Option<&Value<'r>>, foreign: &mut ForeignIds) -> Option<Id<'r>> {
         match &self.origin {
             Origin::Value(places) => match value.and_then(|value| first_present(places, value)) {
                 Some(found) => self.canonical(found, foreign),
@@ -79,14 +91,14 @@ impl SubjectSource {
         }
     }
 
-    fn id_of_bytes(&self, bytes: Option<&[u8]>, foreign: &mut ForeignIds) -> Option<Id> {
+    fn id_of_bytes<'r>(&self, bytes: Option<&'r [u8]>, foreign: &mut ForeignIds) -> Option<Id<'r>> {
         match bytes {
-            Some(bytes) => self.canonical(&Value::Text(Cow::Borrowed(std::str::from_utf8(bytes).ok()?)), foreign),
+            Some(bytes) => self.canonical(&Value::Text(std::str::from_utf8(bytes).ok()?), foreign),
             None => Some(Id::Nobody),
         }
     }
 
-    fn canonical(&self, value: &Value<'_>, foreign: &mut ForeignIds) -> Option<Id> {
+    fn canonical<'r>(&self, value: &Value<'r>, foreign: &mut ForeignIds) -> Option<Id<'r>> {
         let means_nobody = match value {
             Value::Text(text) => text.is_empty() || self.is_null(text),
             Value::Number(text) => self.is_null(text),
@@ -100,7 +112,7 @@ impl SubjectSource {
             None => Id::Unknown,
             Some(None) => return None,
             Some(Some(id)) if self.is_null(&id) => Id::Nobody,
-            Some(Some(id)) => Id::Is(id.into_owned()),
+            Some(Some(id)) => Id::Is(id),
         })
     }
 

@@ -2,10 +2,12 @@
 
 use super::decide::{Decided, Key, Pending};
 use super::{Outcome, Output, Raw, Sanitized};
+use crate::codec::Arena;
 use crate::plan::Timestamp;
+use crate::prf::{Keyed, Prf};
 use crate::program::{Centres, Stop, Transforming};
 use crate::subjects::ForeignIds;
-use crate::tables::Table;
+use crate::tables::Asked;
 use crate::timestamps::{Unit, floor_ms};
 use crate::value::Value;
 
@@ -16,19 +18,32 @@ const HEADER_BYTES: usize = 10;
 
 /// The answers to what was collected from the records of a slice.
 pub(super) struct Finish<'f> {
-    pub(super) tables: &'f [Table],
+    pub(super) tables: &'f [Asked<'f>],
+    pub(super) prfs: &'f [Prf],
+    /// The numbers of all texts that were collected.
+    pub(super) numbers: &'f [usize],
     pub(super) foreign: &'f ForeignIds,
     pub(super) centres: &'f Centres,
     pub(super) max_output_bytes: usize,
 }
 
 impl Finish<'_> {
-    /// Return the outcomes of one record.
-    pub(super) fn record(&self, raw: &Raw<'_>, value: Option<&Value<'_>>, decided: Vec<Decided>) -> Vec<Outcome> {
+    /// Return the outcomes of one record. What leaves it lies in the arena until it is written.
+    pub(super) fn record(
+        &self,
+        raw: &Raw<'_>,
+        value: Option<&Value<'_>>,
+        decided: Vec<Decided<'_>>,
+        arena: &mut Arena,
+    ) -> Vec<Outcome> {
         let entries = raw.plan.outputs.iter().zip(decided);
         let finished = entries.map(|(output, entry)| match entry {
             Err(outcome) => outcome,
-            Ok(pending) => self.sanitized(raw, value, output, &pending).unwrap_or_else(|outcome| outcome),
+            Ok(pending) => {
+                let outcome = self.sanitized(raw, value, output, &pending, arena).unwrap_or_else(|outcome| outcome);
+                arena.reset();
+                outcome
+            }
         });
         finished.collect()
     }
@@ -38,13 +53,17 @@ impl Finish<'_> {
         raw: &Raw<'_>,
         value: Option<&Value<'_>>,
         output: &Output,
-        pending: &Pending,
+        pending: &Pending<'_>,
+        arena: &Arena,
     ) -> Result<Outcome, Outcome> {
         let mut sanitized = Sanitized { key: None, value: None, timestamp_ms: -1, headers: Vec::new(), counts: [0; 5] };
         if let (Some(program), Some(value), Some(written)) = (&pending.program, value, &output.value) {
-            let Finish { tables, foreign, centres, .. } = *self;
+            let Finish { tables, prfs, foreign, centres, .. } = *self;
             let printable = &raw.plan.printable;
-            let mut transforming = Transforming { tables, foreign, centres, printable, counts: [0; 5] };
+            let keyed = Keyed { prfs, person: pending.person };
+            let numbers = self.numbers.get(pending.first_text..).unwrap_or_default().iter();
+            let mut transforming =
+                Transforming { tables, numbers, foreign, centres, printable, keyed, arena, counts: [0; 5] };
             let left = program.transform(value, &mut transforming)?;
             sanitized.counts = transforming.counts;
             let Some(left) = left else {
@@ -67,10 +86,10 @@ impl Finish<'_> {
         Ok(Outcome::Sanitized(sanitized))
     }
 
-    fn token(&self, key: &Key) -> Result<&str, Outcome> {
-        let table = self.tables.get(key.table).and_then(|table| table.token(&key.id));
+    fn token(&self, key: &Key<'_>) -> Result<&str, Outcome> {
+        let table = self.tables.get(key.table).and_then(|table| table.token(key.id));
         let token = table.ok_or(Outcome::Failed("the token of a record key was not asked for"))?;
-        token.ok_or_else(|| Outcome::Rejected { reason: "subject_invalid", path: key.place.clone() })
+        token.ok_or_else(|| Outcome::Rejected { reason: "subject_invalid", path: key.place.to_owned() })
     }
 }
 

@@ -102,13 +102,18 @@ fn plan() -> Plan {
     Plan::new(crate::schema::from_json::<Document>(&document.to_string()).unwrap()).unwrap()
 }
 
+/// A record at a place near the pole, of which the host is asked.
 fn record(id: &str, text: &str) -> Vec<u8> {
+    record_at(id, text, [86.4, 13.1])
+}
+
+fn record_at(id: &str, text: &str, position: [f64; 2]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in [id, text] {
         bytes.push(u8::try_from(part.len() * 2).unwrap());
         bytes.extend_from_slice(part.as_bytes());
     }
-    bytes.extend([52.4_f64, 13.1].iter().flat_map(|degrees| degrees.to_le_bytes()));
+    bytes.extend(position.iter().flat_map(|degrees| degrees.to_le_bytes()));
     bytes
 }
 
@@ -136,11 +141,22 @@ fn what_is_allowed_leaves_as_the_plan_says() {
         panic!("the record does not leave");
     };
     let mut expected = b"\x0ahello".to_vec();
-    expected.extend([52.0_f64, 7.5].iter().flat_map(|degrees| degrees.to_le_bytes()));
+    expected.extend([86.0_f64, 7.5].iter().flat_map(|degrees| degrees.to_le_bytes()));
     assert_eq!(left.value, Some(expected));
     assert_eq!((left.key, left.timestamp_ms, left.headers), (None, NOW_MS, vec![0, 2]));
     assert_eq!(left.counts, [1, 0, 2, 0, 0]);
     assert_eq!((host.subjects, host.ids, host.cells), (vec!["customer:anna".to_owned()], 0, 1));
+}
+
+#[test]
+fn a_host_is_asked_about_no_cell_whose_centre_is_certain() {
+    let mut host = Asked::default();
+    let Outcome::Sanitized(left) = one(Some(&record_at("Anna", "", [52.4, 13.1])), &mut host) else {
+        panic!("the record does not leave");
+    };
+    let mut expected = b"\0".to_vec();
+    expected.extend([52.407_334_f64, 13.169_716].iter().flat_map(|degrees| degrees.to_le_bytes()));
+    assert_eq!((left.value, host.cells), (Some(expected), 0));
 }
 
 #[test]

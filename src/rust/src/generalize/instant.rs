@@ -1,8 +1,7 @@
 //! Times and dates cut down to the start of their unit in UTC; see `tokenweir.core.generalize.instant`.
 
-use std::borrow::Cow;
-
 use super::Unfit;
+use crate::codec::Arena;
 use crate::plan::Place;
 use crate::schema::Kind;
 use crate::timestamps::{
@@ -50,15 +49,15 @@ impl Floor {
     }
 
     /// Return the coarser value.
-    pub fn apply(&self, value: &Value<'_>) -> Option<Value<'static>> {
+    pub fn apply<'v>(&self, value: &Value<'_>, arena: &'v Arena) -> Option<Value<'v>> {
         let unit = self.unit;
-        let text = |text: String| Value::Text(Cow::Owned(text));
+        let text = |text: String| Value::Text(arena.alloc_str(&text));
         match (&self.reading, value) {
             (Reading::Ticks { per_second }, _) => {
                 floor_ticks(integer_of(value)?, *per_second, unit).map(Value::Integer)
             }
             (Reading::JsonMilliseconds, _) => {
-                floor_ms(integer_of(value)?, unit).map(|floor| Value::Number(Cow::Owned(floor.to_string())))
+                floor_ms(integer_of(value)?, unit).map(|floor| Value::Number(arena.alloc_str(&floor.to_string())))
             }
             (Reading::Days, _) => floor_days(integer_of(value)?, unit).map(Value::Integer),
             (Reading::TextDate, Value::Text(found)) => floor_days(parse_date(found)?, unit).map(format_date).map(text),

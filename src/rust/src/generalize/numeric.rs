@@ -1,14 +1,34 @@
 //! Numbers as multiples of a step or as the lower bound of their bucket; see `tokenweir.core.generalize.numeric`.
 
-use std::borrow::Cow;
-
 use num_bigint::BigInt;
 
 use super::Unfit;
 use super::decimal::{Decimal, LARGEST_EXPONENT};
+use crate::codec::Arena;
 use crate::plan::Place;
 use crate::schema::Kind;
 use crate::value::Value;
+
+/// A coarser number that lies in no arena yet.
+#[derive(Clone)]
+pub enum Coarse {
+    Integer(i64),
+    Real(f64),
+    Json(String),
+    Decimal(Vec<u8>),
+}
+
+impl Coarse {
+    /// Return it as a value.
+    pub fn value<'v>(&self, arena: &'v Arena) -> Value<'v> {
+        match self {
+            Self::Integer(number) => Value::Integer(*number),
+            Self::Real(number) => Value::Real(*number),
+            Self::Json(text) => Value::Number(arena.alloc_str(text)),
+            Self::Decimal(bytes) => Value::Bytes(arena.alloc_slice_copy(bytes)),
+        }
+    }
+}
 
 /// How a kind of number becomes a decimal and back.
 enum Form {
@@ -70,16 +90,16 @@ impl Form {
         }
     }
 
-    fn write(&self, number: &Decimal) -> Option<Value<'static>> {
+    fn write(&self, number: &Decimal) -> Option<Coarse> {
         match self {
             Self::Integer { bits } => {
                 let integer = i64::try_from(number.integer(0)?).ok()?;
-                (*bits == 64 || i32::try_from(integer).is_ok()).then_some(Value::Integer(integer))
+                (*bits == 64 || i32::try_from(integer).is_ok()).then_some(Coarse::Integer(integer))
             }
-            Self::Double => number.to_double().filter(|found| found.is_finite()).map(Value::Real),
+            Self::Double => number.to_double().filter(|found| found.is_finite()).map(Coarse::Real),
             // The nearest single-precision number, so that the value here is the one that will be written.
-            Self::Float => number.to_double().map(single).filter(|found| found.is_finite()).map(Value::Real),
-            Self::Json => Some(Value::Number(Cow::Owned(number.plain()))),
+            Self::Float => number.to_double().map(single).filter(|found| found.is_finite()).map(Coarse::Real),
+            Self::Json => Some(Coarse::Json(number.plain())),
             Self::Decimal { scale, limit, size } => {
                 let unscaled = number.integer(*scale)?;
                 if *limit <= BigInt::from(unscaled.magnitude().clone()) {
@@ -95,7 +115,7 @@ impl Form {
                         bytes
                     }
                 };
-                Some(Value::Bytes(Cow::Owned(bytes)))
+                Some(Coarse::Decimal(bytes))
             }
         }
     }
@@ -121,7 +141,7 @@ impl Round {
     }
 
     /// Return the coarser value.
-    pub fn apply(&self, value: &Value<'_>) -> Option<Value<'static>> {
+    pub fn apply(&self, value: &Value<'_>) -> Option<Coarse> {
         self.form.write(&self.form.read(value)?.nearest_multiple(&self.step)?)
     }
 }
@@ -129,7 +149,7 @@ impl Round {
 /// The lower bound of the bucket; the first bucket is open below.
 pub struct Buckets {
     form: Form,
-    bounds: Vec<(Decimal, Value<'static>)>,
+    bounds: Vec<(Decimal, Coarse)>,
 }
 
 impl Buckets {
@@ -141,7 +161,7 @@ impl Buckets {
             let unfit = Unfit("a bound does not fit the type of the field");
             let result = form.write(&bound).ok_or(unfit)?;
             // What the type makes of a bound, not the bound itself, decides: a float holds no 0.7.
-            Ok((form.read(&result).ok_or(unfit)?, result))
+            Ok((form.read(&result.value(&Arena::new())).ok_or(unfit)?, result))
         });
         let bounds = compiled.collect::<Result<Vec<_>, Unfit>>()?;
         if bounds.is_empty() || !bounds.is_sorted_by(|left, right| left.0 < right.0) {
@@ -151,7 +171,7 @@ impl Buckets {
     }
 
     /// Return the coarser value.
-    pub fn apply(&self, value: &Value<'_>) -> Option<Value<'static>> {
+    pub fn apply(&self, value: &Value<'_>) -> Option<Coarse> {
         let number = self.form.read(value)?;
         let above = self.bounds.partition_point(|(bound, _)| *bound <= number);
         self.bounds.get(above.saturating_sub(1)).map(|(_, result)| result.clone())

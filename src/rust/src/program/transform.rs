@@ -1,15 +1,18 @@
 //! What leaves of a record, made from the record and the answers to what was collected from it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
+
+use bumpalo::collections::Vec as ArenaVec;
 
 use super::cells::{Centres, Replaced, Snapped, replaced};
 use super::collect::Text;
 use super::{Does, Invalid, Program, Step, Tokenize};
+use crate::codec::Arena;
 use crate::generalize::Printable;
+use crate::prf::Keyed;
 use crate::schema::Kind;
 use crate::subjects::ForeignIds;
-use crate::tables::Table;
+use crate::tables::Asked;
 use crate::value::Value;
 
 /// What happened to the values of a record, in the order of `tokenweir.core.outcome.Treated`.
@@ -43,13 +46,19 @@ const NOT_SNAPPED: Stop = Stop::Failed("a coordinate was not replaced by its cel
 /// The answers, and the counts of the record that is transformed.
 pub struct Transforming<'v> {
     /// Tokens.
-    pub tables: &'v [Table],
+    pub tables: &'v [Asked<'v>],
+    /// The numbers of the record's texts as they were collected; where one is missing or another's, the text is sought.
+    pub numbers: std::slice::Iter<'v, usize>,
     /// Ids that need Python's tables of Unicode.
     pub foreign: &'v ForeignIds,
     /// Centres of cells.
     pub centres: &'v Centres,
     /// Characters that can be printed.
     pub printable: &'v Printable,
+    /// Keyed functions, and whom the record is about.
+    pub keyed: Keyed<'v>,
+    /// Where what leaves lies until it is written.
+    pub arena: &'v Arena,
     /// The counts.
     pub counts: Counts,
 }
@@ -62,7 +71,7 @@ impl Program {
     /// The record is rejected, or the engine failed.
     pub fn transform<'v>(
         &'v self,
-        value: &'v Value<'v>,
+        value: &Value<'v>,
         transforming: &mut Transforming<'v>,
     ) -> Result<Option<Value<'v>>, Stop> {
         transforming.step(&self.root, value, self.avro)
@@ -92,74 +101,78 @@ impl<'v> Transforming<'v> {
         Ok(None)
     }
 
-    fn kept(&mut self, value: &'v Value<'v>) -> Value<'v> {
-        self.count(Treated::Kept);
-        share(value)
+    fn branch(&self, index: usize, value: Value<'v>) -> Value<'v> {
+        Value::Branch(index, self.arena.alloc(value))
     }
 
-    fn step(&mut self, step: &'v Step, value: &'v Value<'v>, avro: bool) -> Result<Option<Value<'v>>, Stop> {
+    fn kept(&mut self, value: &Value<'v>) -> Value<'v> {
+        self.count(Treated::Kept);
+        *value
+    }
+
+    fn step(&mut self, step: &'v Step, value: &Value<'v>, avro: bool) -> Result<Option<Value<'v>>, Stop> {
         let left = match (&step.does, value) {
             (Does::Withhold, _) => self.withheld(value),
-            (Does::Keep, _) => Some(self.kept(value)),
+            // An empty text has nothing that could get coarser.
+            (Does::Keep, _) | (Does::Generalize(..), Value::Text("")) => Some(self.kept(value)),
             (Does::Misfit(invalid), _) => self.invalid(invalid)?,
             (Does::Tokenize(tokenize), _) => self.token(tokenize, value)?,
-            (Does::Generalize(..), Value::Text(text)) if text.is_empty() => Some(self.kept(value)),
-            (Does::Generalize(generalizer, invalid), _) => match generalizer.apply(value, self.printable) {
-                None => self.invalid(invalid)?,
-                coarse => {
-                    self.count(Treated::Generalized);
-                    coarse
-                }
-            },
-            (Does::Snap(_), _) => return Err(NOT_SNAPPED),
-            (Does::Record { fields, replacements }, Value::Record(record)) => {
-                let replaced = replaced(replacements, record, self.centres).map_err(|_| NOT_COLLECTED)?;
-                self.record(fields, record, &replaced, avro)?
-            }
-            (Does::Array(items), Value::Array(values)) => {
-                let mut result = Vec::with_capacity(values.len());
-                for item in values {
-                    result.extend(self.step(items, item, avro)?);
-                }
-                (!result.is_empty() || values.is_empty()).then_some(Value::Array(result))
-            }
-            (Does::Map { named, others }, Value::Map(entries)) => {
-                let mut result = Vec::new();
-                for (key, item) in entries {
-                    if let Some(step) = named.get(&**key).map_or(others.as_deref(), Option::as_ref)
-                        && let Some(item) = self.step(step, item, avro)?
-                    {
-                        result.push((Cow::Borrowed(&**key), item));
+            (Does::Generalize(generalizer, invalid), _) => {
+                match generalizer.apply(value, self.printable, self.keyed, self.arena) {
+                    None => self.invalid(invalid)?,
+                    coarse => {
+                        self.count(Treated::Generalized);
+                        coarse
                     }
                 }
-                (!result.is_empty() || entries.is_empty()).then_some(Value::Map(result))
+            }
+            (Does::Snap(_), _) => return Err(NOT_SNAPPED),
+            (Does::Record { fields, replacements }, Value::Record(record)) => {
+                let replaced =
+                    replaced(replacements, record, self.centres, self.keyed, self.arena).map_err(|_| NOT_COLLECTED)?;
+                self.record(fields, record, replaced, avro)?
+            }
+            (Does::Array(items), Value::Array(values)) => {
+                let mut result = ArenaVec::with_capacity_in(values.len(), self.arena);
+                for item in *values {
+                    result.extend(self.step(items, item, avro)?);
+                }
+                (!result.is_empty() || values.is_empty()).then(|| Value::Array(result.into_bump_slice()))
+            }
+            (Does::Map { named, others }, Value::Map(entries)) => {
+                let mut result = ArenaVec::new_in(self.arena);
+                for (key, item) in *entries {
+                    if let Some(step) = named.get(*key).map_or(others.as_deref(), Option::as_ref)
+                        && let Some(item) = self.step(step, item, avro)?
+                    {
+                        result.push((*key, item));
+                    }
+                }
+                (!result.is_empty() || entries.is_empty()).then(|| Value::Map(result.into_bump_slice()))
             }
             (Does::Union(_), Value::Null) => Some(Value::Null),
             (Does::Union(branches), Value::Branch(index, inner)) => match branches.get(*index) {
-                Some(Some((position, step))) => {
-                    self.step(step, inner, avro)?.map(|left| Value::Branch(*position, Box::new(left)))
-                }
+                Some(Some((position, step))) => self.step(step, inner, avro)?.map(|left| self.branch(*position, left)),
                 _ => None,
             },
             _ => return Err(Stop::Failed("a value is not what its place says")),
         };
-        Ok(if step.nullable { left.map(|left| Value::Branch(1, Box::new(left))) } else { left })
+        Ok(if step.nullable { left.map(|left| self.branch(1, left)) } else { left })
     }
 
     fn record(
         &mut self,
         fields: &'v [(usize, Step)],
-        record: &'v [Value<'v>],
-        replaced: &Replaced,
+        record: &[Value<'v>],
+        replaced: Replaced<'_>,
         avro: bool,
     ) -> Result<Option<Value<'v>>, Stop> {
         let gone = if avro { Value::Null } else { Value::Absent };
         let mut left = false;
-        let mut result = Vec::with_capacity(fields.len());
-        for (index, step) in fields {
+        let result = self.arena.alloc_slice_fill_copy(fields.len(), Value::Absent);
+        for ((index, step), place) in fields.iter().zip(result.iter_mut()) {
             let item = record.get(*index).ok_or(Stop::Failed("a record has not the fields of its schema"))?;
             if matches!(item, Value::Absent) {
-                result.push(Value::Absent);
                 continue;
             }
             let item = match replaced.iter().find(|(place, _)| place == index) {
@@ -167,7 +180,7 @@ impl<'v> Transforming<'v> {
                 Some((_, snapped)) => self.snapped(step, item, *snapped)?,
             };
             left |= item.is_some();
-            result.push(item.unwrap_or_else(|| gone.clone()));
+            *place = item.unwrap_or(gone);
         }
         // An object without any property was empty before, and what is empty passes.
         let leaves = left || record.iter().all(|item| matches!(item, Value::Absent));
@@ -179,13 +192,13 @@ impl<'v> Transforming<'v> {
         let left = match (&step.does, value) {
             (Does::Union(branches), Value::Branch(index, inner)) => match branches.get(*index) {
                 Some(Some((position, step))) => {
-                    self.snapped(step, inner, snapped)?.map(|left| Value::Branch(*position, Box::new(left)))
+                    self.snapped(step, inner, snapped)?.map(|left| self.branch(*position, left))
                 }
                 _ => None,
             },
             (Does::Withhold, _) => self.withheld(value),
             (Does::Misfit(invalid), _) => self.invalid(invalid)?,
-            (Does::Snap(invalid), _) => match snapped.value() {
+            (Does::Snap(invalid), _) => match snapped.value(self.arena) {
                 None => self.invalid(invalid)?,
                 centre => {
                     self.count(Treated::Generalized);
@@ -194,10 +207,10 @@ impl<'v> Transforming<'v> {
             },
             _ => return Err(NOT_SNAPPED),
         };
-        Ok(if step.nullable { left.map(|left| Value::Branch(1, Box::new(left))) } else { left })
+        Ok(if step.nullable { left.map(|left| self.branch(1, left)) } else { left })
     }
 
-    fn token(&mut self, tokenize: &'v Tokenize, value: &'v Value<'v>) -> Result<Option<Value<'v>>, Stop> {
+    fn token(&mut self, tokenize: &'v Tokenize, value: &Value<'v>) -> Result<Option<Value<'v>>, Stop> {
         let tables = self.tables;
         let table = tables.get(tokenize.table).ok_or(NOT_COLLECTED)?;
         let foreign = self.foreign;
@@ -207,16 +220,16 @@ impl<'v> Transforming<'v> {
             Text::Misfit => return self.misfit(tokenize),
             Text::Is(text) => text,
         };
-        let Some(token) = table.token(&text).ok_or(NOT_COLLECTED)? else {
+        let Some(token) = table.token_at(self.numbers.next().copied(), &text).ok_or(NOT_COLLECTED)? else {
             return self.misfit(tokenize);
         };
         self.count(Treated::Tokenized);
         let tokenizer = table.tokenizer();
         let value = match tokenize.kind {
             Kind::Int | Kind::Long => tokenizer.integer_of(token).parse().ok().map(Value::Integer),
-            Kind::Integer => Some(Value::Number(Cow::Borrowed(tokenizer.integer_of(token)))),
-            Kind::Fixed => tokenizer.bytes_of(token).map(|bytes| Value::Bytes(Cow::Owned(bytes))),
-            _ => Some(Value::Text(Cow::Borrowed(token))),
+            Kind::Integer => Some(Value::Number(tokenizer.integer_of(token))),
+            Kind::Fixed => tokenizer.bytes_of(token).map(|bytes| Value::Bytes(self.arena.alloc_slice_copy(&bytes))),
+            _ => Some(Value::Text(token)),
         };
         value.map(Some).ok_or(Stop::Failed("a token does not have the type of its place"))
     }
@@ -226,15 +239,5 @@ impl<'v> Transforming<'v> {
             return Err(Stop::Rejected { reason: "subject_invalid", path: tokenize.invalid.path.clone() });
         }
         self.invalid(&tokenize.invalid)
-    }
-}
-
-/// Return a value that borrows what another one holds.
-fn share<'v>(value: &'v Value<'v>) -> Value<'v> {
-    match value {
-        Value::Number(text) => Value::Number(Cow::Borrowed(text)),
-        Value::Text(text) => Value::Text(Cow::Borrowed(text)),
-        Value::Bytes(bytes) => Value::Bytes(Cow::Borrowed(bytes)),
-        other => other.clone(),
     }
 }

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use ahash::RandomState;
+
 use super::pages::Pages;
 use super::seal::EntryKey;
 use super::{Fault, Result, Seal, View, available, entry};
@@ -16,7 +18,7 @@ pub struct Lookups {
     /// Whether everybody is denied, because nobody knows whom a record meant that could not be read.
     denied: bool,
     unknown: Arc<SubjectConsent>,
-    known: Mutex<HashMap<EntryKey, Arc<SubjectConsent>>>,
+    known: Mutex<HashMap<EntryKey, Arc<SubjectConsent>, RandomState>>,
 }
 
 impl Lookups {
@@ -51,6 +53,7 @@ impl Lookups {
             .collect();
         self.view.with(|pages| {
             let mut known = available(&self.known)?;
+            known.reserve(keys.len());
             let mut wanted: Vec<&EntryKey> = keys.iter().filter(|key| !known.contains_key(*key)).collect();
             wanted.sort_unstable();
             wanted.dedup();

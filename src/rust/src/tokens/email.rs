@@ -35,9 +35,9 @@ impl Email {
         let (local, domain) = text.rsplit_once('@')?;
         let local = self.local(local).filter(|_| text.chars().count() <= MAXIMUM_ADDRESS)?;
         let host = ascii_domain(domain, self.version)?;
-        let token = self.part("address", &format!("{local}@{host}"));
+        let token = self.part("address", &[&*local, "@", &*host].concat());
         Some(match &self.domain {
-            MailDomain::Keep => format!("{token}@{host}"),
+            MailDomain::Keep => [&*token, "@", &*host].concat(),
             MailDomain::Replace(replacement) => format!("{token}@{replacement}"),
             // .example is reserved (RFC 2606) and, unlike .invalid, passes the validators that receivers use.
             MailDomain::Tokenize => format!("{token}@{}.example", self.part("domain", &host)),

@@ -20,23 +20,31 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     grouped(bytes, 4, BASE_16)
 }
 
-/// Write groups of so many bits, the last one filled with zeros.
+/// Write groups of so many bits, at most eight, the last one filled with zeros.
+#[allow(clippy::cast_possible_truncation, reason = "a group has at most eight bits")]
 fn grouped(bytes: &[u8], bits: u32, characters: &[u8]) -> String {
-    let mut text = String::with_capacity((bytes.len() * 8).div_ceil(bits as usize));
-    let (mut held, mut count) = (0_u32, 0);
-    let mut write = |group: u32| text.push(char::from(characters[group as usize % characters.len()]));
-    for byte in bytes {
-        held = (held << 8 | u32::from(*byte)) & 0xffff;
+    let mut text = Vec::with_capacity((bytes.len() * 8).div_ceil(bits as usize));
+    let mask = (1_u64 << bits) - 1;
+    let character = |group: u64| characters.get((group & mask) as usize).copied().unwrap_or_default();
+    // So many bytes are a whole number of groups, whatever the size of a group, and fit a word with room.
+    let mut words = bytes.chunks_exact(bits as usize);
+    for word in &mut words {
+        let held = word.iter().fold(0, |held, byte| held << 8 | u64::from(*byte));
+        text.extend((0..8).rev().map(|group| character(held >> (group * bits))));
+    }
+    let (mut held, mut count) = (0_u64, 0);
+    for byte in words.remainder() {
+        held = held << 8 | u64::from(*byte);
         count += 8;
         while count >= bits {
             count -= bits;
-            write(held >> count);
+            text.push(character(held >> count));
         }
     }
     if count > 0 {
-        write(held << (bits - count));
+        text.push(character(held << (bits - count)));
     }
-    text
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Return the bytes that hexadecimal digits of either case write.
@@ -62,6 +70,12 @@ fn ungrouped(text: &[u8], bits: u32, characters: &[u8]) -> Option<Vec<u8>> {
         }
     }
     Some(bytes)
+}
+
+/// Return hexadecimal digits in upper case if another text has letters, and all of them are upper case.
+pub(super) fn cased(digits: String, like: &str) -> String {
+    let is_upper = like.bytes().any(|byte| byte.is_ascii_uppercase());
+    if is_upper && !like.bytes().any(|byte| byte.is_ascii_lowercase()) { digits.to_ascii_uppercase() } else { digits }
 }
 
 #[cfg(test)]

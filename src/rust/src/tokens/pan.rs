@@ -1,8 +1,12 @@
-//! Tokens of payment card numbers: the Luhn residue is chosen, never enciphered, so tokens stay one to one.
+//! Tokens of payment card numbers and IMEIs: the Luhn residue is chosen, never enciphered, so they stay one to one.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+use std::ops::{Range, RangeInclusive};
+
 use crate::alphabets::Alphabet;
-use crate::error::Result;
+use crate::digits;
+use crate::error::{Error, Result};
 
 use super::ranked::{Format, Number, Prepared};
 use super::spec::Luhn;
@@ -19,56 +23,94 @@ fn luhn_residue(digits: impl DoubleEndedIterator<Item = u8>) -> u32 {
     counted.sum::<u32>() % 10
 }
 
-/// A card number; its separators keep their places.
+/// Fewest digits that are enciphered.
+const LEAST_FREE: usize = 6;
+
+/// A number with a Luhn digit; its separators keep their places.
 ///
 /// One digit balances the Luhn sum and is recomputed: the check digit, or the digit before the last four where those
-/// are kept. The digits before it are enciphered. Values must have a residue of 0; tokens have 0 or, by default, 1,
-/// which no card has.
+/// are kept. The digits before it are enciphered, but for the first ones that are kept. Values must have a residue of
+/// 0; tokens have 0 or, by default, 1, which no card and no IMEI has.
 pub(super) struct Pan {
-    keep: usize,
+    lengths: RangeInclusive<usize>,
+    keep_first: usize,
+    keep_last: usize,
     residue: u32,
     alphabet: Alphabet,
 }
 
 impl Pan {
-    /// Keep so many of the last digits.
-    pub(super) fn new(keep: usize, luhn: Luhn) -> Result<Self> {
+    /// A card number of which so many of the first or of the last digits are kept.
+    pub(super) fn card(keep_first: usize, keep_last: usize, luhn: Luhn) -> Result<Self> {
+        let is_known = matches!((keep_first, keep_last), (0, 0 | 4) | (6 | 8, 0));
+        if is_known { Self::new(12..=19, keep_first, keep_last, luhn) } else { Err(Error::Specification) }
+    }
+
+    /// An IMEI whose type allocation code is kept or not.
+    pub(super) fn imei(keep_tac: bool, luhn: Luhn) -> Result<Self> {
+        Self::new(15..=15, if keep_tac { 8 } else { 0 }, 0, luhn)
+    }
+
+    fn new(lengths: RangeInclusive<usize>, keep_first: usize, keep_last: usize, luhn: Luhn) -> Result<Self> {
         let residue = u32::from(luhn == Luhn::Invalid);
-        Ok(Self { keep, residue, alphabet: Alphabet::new(crate::alphabets::DIGITS)? })
+        Ok(Self { lengths, keep_first, keep_last, residue, alphabet: Alphabet::new(crate::alphabets::DIGITS)? })
     }
 
     fn read<'t>(&self, text: &'t str, residue: u32) -> Option<Prepared<'t>> {
-        let mut digits = String::with_capacity(text.len());
-        let mut after_digit = false;
-        for character in text.chars() {
-            match character {
-                '0'..='9' => digits.push(character),
-                // Single separators stand between digits.
-                ' ' | '-' if after_digit => {}
-                _ => return None,
-            }
-            after_digit = character.is_ascii_digit();
-        }
-        let is_whole = after_digit && (12..=19).contains(&digits.len());
-        if !is_whole || luhn_residue(digits.bytes()) != residue {
+        let digits = digits_of(text)?;
+        if !self.lengths.contains(&digits.len()) || luhn_residue(digits.bytes()) != residue {
             return None;
         }
-        let free = digits.len() - 1 - self.keep;
-        let kept = digits.split_off(free + 1);
-        digits.truncate(free);
-        Some(Prepared { number: Number::Text(digits.into()), length: free, kept: kept.into(), frame: text })
+        let balance = digits.len().checked_sub(1 + self.keep_last)?;
+        let free = self.keep_first..balance;
+        if free.len() < LEAST_FREE {
+            return None;
+        }
+        // Digits are kept at one of the ends, at most.
+        let kept = if self.keep_first > 0 { 0..self.keep_first } else { balance + 1..digits.len() };
+        let (length, number) = (free.len(), Number::Text(part(&digits, free)?));
+        Some(Prepared { number, length, kept: part(&digits, kept)?, frame: text })
     }
 
-    fn write(prepared: &Prepared<'_>, number: &Number<'static>, residue: u32) -> String {
+    fn write(&self, prepared: &Prepared<'_>, number: &Number<'static>, residue: u32) -> String {
         let Number::Text(free) = number else { return String::new() };
+        let (first, last) = prepared.kept.split_at_checked(self.keep_first).unwrap_or_default();
         // The balancing digit stands at an even distance (0 or 4) from the end, where the Luhn sum does not double.
         let zero = b"0".iter().copied();
-        let unbalanced = luhn_residue(free.bytes().chain(zero).chain(prepared.kept.bytes()));
+        let unbalanced = luhn_residue(first.bytes().chain(free.bytes()).chain(zero).chain(last.bytes()));
         let balance = char::from_digit((10 + residue - unbalanced) % 10, 10).unwrap_or_default();
-        let mut digits = free.chars().chain([balance]).chain(prepared.kept.chars());
+        if prepared.kept.len() + free.len() + 1 == prepared.frame.len() {
+            return [first, &**free, &*balance.encode_utf8(&mut [0; 4]), last].concat();
+        }
+        let mut digits = first.chars().chain(free.chars()).chain([balance]).chain(last.chars());
         let place = |place: char| if place.is_ascii_digit() { digits.next().unwrap_or_default() } else { place };
         prepared.frame.chars().map(place).collect()
     }
+}
+
+fn part<'t>(digits: &Cow<'t, str>, range: Range<usize>) -> Option<Cow<'t, str>> {
+    match digits {
+        Cow::Borrowed(digits) => digits.get(range).map(Cow::Borrowed),
+        Cow::Owned(digits) => digits.get(range).map(|part| Cow::Owned(part.to_owned())),
+    }
+}
+
+/// Return the digits of a text that has nothing else but single separators between them.
+fn digits_of(text: &str) -> Option<Cow<'_, str>> {
+    if digits::are_digits(text.as_bytes()) {
+        return Some(text.into());
+    }
+    let mut digits = String::with_capacity(text.len());
+    let mut after_digit = false;
+    for character in text.chars() {
+        match character {
+            '0'..='9' => digits.push(character),
+            ' ' | '-' if after_digit => {}
+            _ => return None,
+        }
+        after_digit = character.is_ascii_digit();
+    }
+    after_digit.then(|| digits.into())
 }
 
 impl Format for Pan {
@@ -89,10 +131,10 @@ impl Format for Pan {
     }
 
     fn render(&self, prepared: &Prepared<'_>, number: Number<'static>) -> String {
-        Self::write(prepared, &number, self.residue)
+        self.write(prepared, &number, self.residue)
     }
 
     fn restore(&self, prepared: &Prepared<'_>, number: Number<'static>) -> String {
-        Self::write(prepared, &number, 0)
+        self.write(prepared, &number, 0)
     }
 }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use ahash::RandomState;
+
 use crate::alphabets::Alphabet;
 use crate::bylength::ByLength;
 use crate::error::Result;
@@ -52,6 +54,16 @@ pub(super) trait Format {
         None
     }
 
+    /// Whether [`Format::is_hole`] says which numbers are valid, and not `walk_below`.
+    fn has_holes(&self) -> bool {
+        false
+    }
+
+    /// Say whether a number stands for nothing and is enciphered again; that of a value never does.
+    fn is_hole(&self, _: &Prepared<'_>, _: &Rank) -> bool {
+        false
+    }
+
     /// Read a value; None if the text is none.
     fn prepare<'t>(&self, text: &'t str) -> Option<Prepared<'t>>;
 
@@ -73,7 +85,8 @@ pub(super) trait Format {
 #[derive(Default)]
 struct Memory {
     shapes: HashMap<usize, Arc<Shape>>,
-    tweaks: HashMap<String, [u8; TWEAK_BYTES]>,
+    /// Texts choose what is kept, so that the hash must not let them choose where that lies.
+    tweaks: HashMap<String, [u8; TWEAK_BYTES], RandomState>,
 }
 
 /// A format with its keys.
@@ -140,7 +153,11 @@ impl<F: Format> Ranked<F> {
                 let values = part.iter().filter_map(|index| prepared[*index].as_ref());
                 let mut lanes: Vec<Value> = values.filter_map(|value| self.value(value, &shape, memory)).collect();
                 self.cipher.permute(&shape, &mut lanes, direction);
-                self.walk(&shape, &mut lanes, direction);
+                if self.format.has_holes() {
+                    self.walk_holes(&shape, &mut lanes, direction, part, prepared);
+                } else {
+                    self.walk(&shape, &mut lanes, direction);
+                }
                 for (index, lane) in part.iter().zip(&lanes) {
                     if let Some(value) = &prepared[*index] {
                         done(*index, value, self.number(&value.number, &lane.halves, &shape));
@@ -153,15 +170,39 @@ impl<F: Format> Ranked<F> {
     /// Encipher what is out of range again. It ends: the orbit of a valid rank leads back to it if to no other before.
     fn walk(&self, shape: &Shape, lanes: &mut [Value], direction: Direction) {
         let Some(limit) = self.format.walk_below() else { return };
-        let is_outside = |lane: &Value| shape.rank(&lane.halves) >= *limit;
-        let mut outside: Vec<usize> = (0..lanes.len()).filter(|index| is_outside(&lanes[*index])).collect();
+        self.again(shape, lanes, direction, |_, lane| shape.rank(&lane.halves) >= *limit);
+    }
+
+    /// As `walk`, where it depends on the value which numbers are valid.
+    fn walk_holes(
+        &self,
+        shape: &Shape,
+        lanes: &mut [Value],
+        direction: Direction,
+        part: &[usize],
+        prepared: &[Option<Prepared<'_>>],
+    ) {
+        self.again(shape, lanes, direction, |at, lane| {
+            let value = part.get(at).and_then(|index| prepared[*index].as_ref());
+            value.is_some_and(|value| self.format.is_hole(value, &shape.rank(&lane.halves)))
+        });
+    }
+
+    fn again(
+        &self,
+        shape: &Shape,
+        lanes: &mut [Value],
+        direction: Direction,
+        is_outside: impl Fn(usize, &Value) -> bool,
+    ) {
+        let mut outside: Vec<usize> = (0..lanes.len()).filter(|index| is_outside(*index, &lanes[*index])).collect();
         while !outside.is_empty() {
             let mut again: Vec<Value> = outside.iter().map(|index| lanes[*index].clone()).collect();
             self.cipher.permute(shape, &mut again, direction);
             for (index, value) in outside.iter().zip(again) {
                 lanes[*index] = value;
             }
-            outside.retain(|index| is_outside(&lanes[*index]));
+            outside.retain(|index| is_outside(*index, &lanes[*index]));
         }
     }
 
@@ -174,20 +215,25 @@ impl<F: Format> Ranked<F> {
         Ok(shape)
     }
 
-    fn value(&self, prepared: &Prepared<'_>, shape: &Shape, memory: &mut Memory) -> Option<Value> {
-        let kept = prepared.kept.as_ref();
-        if !memory.tweaks.contains_key(kept) {
-            if memory.tweaks.len() >= CACHED_TWEAKS {
-                memory.tweaks.clear();
-            }
-            memory.tweaks.insert(kept.to_owned(), self.tweaks.tweak(kept));
+    fn tweak(&self, kept: &str, memory: &mut Memory) -> [u8; TWEAK_BYTES] {
+        if let Some(tweak) = memory.tweaks.get(kept) {
+            return *tweak;
         }
-        let tweak = memory.tweaks.get(kept)?;
+        if memory.tweaks.len() >= CACHED_TWEAKS {
+            memory.tweaks.clear();
+        }
+        let tweak = self.tweaks.tweak(kept);
+        memory.tweaks.insert(kept.to_owned(), tweak);
+        tweak
+    }
+
+    fn value(&self, prepared: &Prepared<'_>, shape: &Shape, memory: &mut Memory) -> Option<Value> {
+        let tweak = self.tweak(&prepared.kept, memory);
         let halves = match &prepared.number {
             Number::Text(text) => self.format.alphabet()?.halves(text, self.cipher.arithmetic(), shape),
             Number::Rank(rank) => shape.halves(rank),
         };
-        Some(Value { base: self.cipher.base(shape, tweak).ok()?, halves })
+        Some(Value { base: self.cipher.base(shape, &tweak).ok()?, halves })
     }
 
     /// Return halves in the form that the value had.

@@ -10,20 +10,20 @@ use crate::error::{Error, Result};
 pub(super) const TWEAK_BYTES: usize = 8;
 
 /// A keyed MAC; what the key makes of its state is computed once and wiped on drop.
-pub(super) struct Mac {
+pub(crate) struct Mac {
     keyed: Hmac<Sha256>,
 }
 
 impl Mac {
     /// Bind a key.
-    pub(super) fn new(key: &[u8]) -> Result<Self> {
+    pub(crate) fn new(key: &[u8]) -> Result<Self> {
         Hmac::new_from_slice(key).map(|keyed| Self { keyed }).map_err(|_| Error::Specification)
     }
 
     /// Return the MAC of LP(parts): each part after its length in four bytes, big-endian.
     ///
     /// A part of 2^32 bytes or more has no such length; its MAC would be that of a shorter one, so callers bound them.
-    pub(super) fn of(&self, parts: &[&[u8]]) -> [u8; 32] {
+    pub(crate) fn of(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.keyed.clone();
         for part in parts {
             mac.update(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());

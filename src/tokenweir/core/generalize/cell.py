@@ -36,10 +36,10 @@ class CellGeneralizer:
         Raises:
             InvalidValueError: if the latitude is outside of -90 to 90 or the longitude outside of -180 to 180.
         """
-        at_latitude = _degrees(latitude, _MAX_LATITUDE)
-        at_longitude = _degrees(longitude, _MAX_LONGITUDE)
+        at_latitude = degrees_of(latitude, _MAX_LATITUDE)
+        at_longitude = degrees_of(longitude, _MAX_LONGITUDE)
         centre = _centre(h3.latlng_to_cell(at_latitude, at_longitude, self.resolution))
-        return _like(latitude, centre[0]), _like(longitude, centre[1])
+        return like(latitude, centre[0], _DECIMALS), like(longitude, centre[1], _DECIMALS)
 
 
 def centres(positions: Iterable[tuple[int, float, float]]) -> list[tuple[float, float] | None]:
@@ -68,7 +68,7 @@ def build_cell(spec: CellSpec, latitude: Node, longitude: Node) -> CellGeneraliz
     return CellGeneralizer(spec.resolution)
 
 
-def _degrees(value: float | JsonNumber, limit: float) -> float:
+def degrees_of(value: float | JsonNumber, limit: float) -> float:
     """Return a coordinate as a float that is surely in its range; NaN and infinity are not."""
     if isinstance(value, bool) or not isinstance(value, float | int | JsonNumber):
         raise InvalidValueError("expected a number of degrees")
@@ -85,6 +85,6 @@ def _centre(cell: int) -> tuple[float, float]:
     return round(latitude, _DECIMALS) + 0.0, round(longitude, _DECIMALS) + 0.0
 
 
-def _like(source: _Coordinate, degrees: float) -> _Coordinate:
+def like(source: _Coordinate, degrees: float, decimals: int) -> _Coordinate:
     """Return rounded degrees in the form of the coordinate that they replace."""
-    return JsonNumber(f"{degrees:.{_DECIMALS}f}") if isinstance(source, JsonNumber) else degrees
+    return JsonNumber(f"{degrees:.{decimals}f}") if isinstance(source, JsonNumber) else degrees

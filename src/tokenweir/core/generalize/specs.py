@@ -13,6 +13,9 @@ from pydantic_core import PydanticCustomError
 #: Numbers of the policy are smaller than this, so that exact arithmetic with them stays cheap.
 LARGEST: Final = 10**100
 
+#: A hundred years. Beyond it a birthday would tell by its century that it was moved.
+LARGEST_SHIFT: Final = 36_525
+
 TimeUnit = Literal["hour", "day", "month", "year"]
 
 
@@ -103,6 +106,41 @@ class MapSpec(_Spec):
     )
 
 
+class UserAgentSpec(_Spec):
+    """A User-Agent header becomes the name of the browser's family, from a closed list."""
+
+    user_agent: Literal["family"] = Field(
+        description="`family`: `Chrome`, `Safari`, `Firefox`, `Edge`, `Samsung Internet`, `Opera`, "
+        "`Internet Explorer`, `Android Browser`, `Yandex Browser`, `UC Browser`, `Bot` or `Other`. No version, device "
+        "or system stays."
+    )
+
+
+class ShiftSpec(_Spec):
+    """All dates and times of one person move by the same secret number of whole days."""
+
+    shift_days: int = Field(
+        ge=1,
+        le=LARGEST_SHIFT,
+        description="By how many days at most, in either direction. Each person's own number of days is never 0 and "
+        "follows from a key of the key domain and epoch, so that it repeats and intervals within one person stay. "
+        "Without a person the value is withheld.",
+    )
+
+
+class NoiseSpec(_Spec):
+    """Both members of a pair of coordinates become a point near the place that they are in."""
+
+    noise: Literal["laplace"] = Field(description="How the distance is distributed: `laplace`, the planar Laplace.")
+    metres: int = Field(
+        ge=10,
+        le=50_000,
+        description="The mean distance between the published point and the centre of the place, which is a square with "
+        "sides of the same length; ε is 2 divided by it, per metre. The same person, place and epoch always give the "
+        "same point. Without a person the pair is withheld.",
+    )
+
+
 class UrlParts(_Spec):
     """What stays of a URL beside its scheme and host."""
 
@@ -124,6 +162,9 @@ _MODELS: Final[dict[str, type[_Spec]]] = {
     "prefix": PrefixSpec,
     "map": MapSpec,
     "url": UrlSpec,
+    "user_agent": UserAgentSpec,
+    "shift_days": ShiftSpec,
+    "noise": NoiseSpec,
 }
 
 #: Every key that says how to generalize.
@@ -145,13 +186,21 @@ GeneralizeSpec = Annotated[
     | Annotated[BucketsSpec, Tag("buckets")]
     | Annotated[PrefixSpec, Tag("prefix")]
     | Annotated[MapSpec, Tag("map")]
-    | Annotated[UrlSpec, Tag("url")],
+    | Annotated[UrlSpec, Tag("url")]
+    | Annotated[UserAgentSpec, Tag("user_agent")]
+    | Annotated[ShiftSpec, Tag("shift_days")]
+    | Annotated[NoiseSpec, Tag("noise")],
     Discriminator(
         _kind,
         custom_error_type="generalize_kind",
         custom_error_message=f"must be a mapping with exactly one of: {', '.join(KINDS)}",
     ),
 ]
+
+#: What works on both members of a pair of coordinates at once.
+PairSpec = CellSpec | NoiseSpec
+#: What depends on a key and on whom the record is about.
+KeyedSpec = ShiftSpec | NoiseSpec
 
 
 def decimal_of(number: Number) -> Decimal:

@@ -14,6 +14,7 @@ from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.core.policy.models import Policy, Tokenize, Treatment
 from tokenweir.core.policy.report import Report
 from tokenweir.core.tokens import smallest_domain
+from tokenweir.core.tokens.specs import PermutationSpec
 from tokenweir.errors import Finding, FindingsError
 from tokenweir.yamlsource import Path
 
@@ -163,7 +164,13 @@ def _check_always(report: Report, table: ClassTable, name: str) -> None:
 def _check_tokens(report: Report, policy: Policy) -> None:
     for name, spec in policy.tokens.items():
         size = smallest_domain(spec)
-        if size < MINIMUM_DOMAIN:
+        if isinstance(spec, PermutationSpec):
+            message = (
+                f"'{name}' permutes {size:,} values: whoever knows how often they occur, or may have values tokenized, "
+                "finds them behind their tokens"
+            )
+            report.warning(("tokens", name), "small-permutation", message, "prefer to generalize or drop the class")
+        elif size < MINIMUM_DOMAIN:
             message = f"'{name}' can meet as few as {size:,} values; at least {MINIMUM_DOMAIN:,} are needed"
             report.error(
                 ("tokens", name), "small-domain", message, _REMEDIES.get(spec.format, "use another format, or drop it")
@@ -177,6 +184,7 @@ _REMEDIES: Final[dict[str, str]] = {
     "integer": "widen min and max, or generalize or drop the class",
     "pattern": "put more of the layout into groups, or generalize or drop the class",
     "phone": "keep fewer digits",
+    "iban": "keep only the country, or leave out the countries with so few accounts",
 }
 
 

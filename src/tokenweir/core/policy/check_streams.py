@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
+from tokenweir.core.epochs import reserved_by
 from tokenweir.core.paths import PathError, Pattern, SourcePath, parse_path
 from tokenweir.core.policy.classes import ClassTable
 from tokenweir.core.policy.models import AnyOf, Audience, Output, Overlay, Policy, Stream, Tokenize
@@ -164,10 +165,19 @@ def _check_requires(report: Report, path: Path, output: Output, audience: Audien
         )
 
 
+def _check_reserved(report: Report, path: Path, topic: str, written: Collection[str]) -> None:
+    """Refuse the name of a topic that a later key epoch of an output will need."""
+    if output := reserved_by(topic, written):
+        message = f"'{topic}' is kept for a later key epoch of the output '{output}'"
+        report.error(path, "topic-reserved", message, "name it in another way")
+
+
 def _check_topics(report: Report, policy: Policy) -> None:
     sources = {stream.source.topic: name for name, stream in policy.streams.items()}
+    written = {topic_of(stream, output) for stream in policy.streams.values() for output in stream.outputs}
     writers: dict[str, str] = {}
     for name, stream in policy.streams.items():
+        _check_reserved(report, ("streams", name, "source", "topic"), stream.source.topic, written)
         audiences: set[str] = set()
         for index, output in enumerate(stream.outputs):
             path: Path = ("streams", name, "outputs", index)
@@ -179,6 +189,7 @@ def _check_topics(report: Report, policy: Policy) -> None:
             here = path if output.topic is None else (*path, "topic")
             if _TOPIC.fullmatch(topic) is None:
                 report.error(here, "topic-name", f"'{topic}' is not a topic name", "at most 249 letters, digits, . _ -")
+            _check_reserved(report, here, topic, written)
             if topic in sources:
                 message = f"'{topic}' is the source of the stream '{sources[topic]}'"
                 report.error(here, "output-is-source", message, "write to another topic")

@@ -10,7 +10,16 @@ from tokenweir.core.policy.classes import ClassTable
 from tokenweir.core.policy.models import DigitsForm, Form, Policy, Tokenize
 from tokenweir.core.policy.report import Report
 from tokenweir.core.tokens import TokenFormat
-from tokenweir.core.tokens.specs import PanSpec, PatternSpec, TokenSpec
+from tokenweir.core.tokens.specs import (
+    ImeiSpec,
+    NameSpec,
+    NationalSpec,
+    PanSpec,
+    PatternSpec,
+    PermutationSpec,
+    SsnSpec,
+    TokenSpec,
+)
 from tokenweir.errors import InvalidValueError
 
 _UUIDS = ("00000000-0000-4000-8000-000000000000", "ffffffff-ffff-4fff-bfff-ffffffffffff")
@@ -24,7 +33,11 @@ def check_subjects(report: Report, table: ClassTable) -> None:
     policy = report.loaded.policy
     for name, subject in policy.subjects.items():
         for entry in _entries(policy, table, subject.class_):
-            if not _takes(policy.tokens[entry], subject.form):
+            if isinstance(policy.tokens[entry], NameSpec):
+                message = f"ids of '{name}' become names of the token entry '{entry}', which many of them share"
+                remedy = "tokenize the class with an entry of another format"
+                report.error(("subjects", name, "class"), "subject-name", message, remedy)
+            elif not _takes(policy.tokens[entry], subject.form):
                 form = f"{subject.form.digits} digits" if isinstance(subject.form, DigitsForm) else str(subject.form)
                 message = (
                     f"ids of '{name}' have the form {form}, which the token entry '{entry}' "
@@ -48,13 +61,13 @@ def _takes(spec: TokenSpec, form: Form) -> bool:
         token_format = tokens.build(spec)
     except ValueError:
         return True  # Its domain is too small, which is a finding of its own.
-    if isinstance(spec, PanSpec):
+    if isinstance(spec, PanSpec | ImeiSpec):
         # A form says nothing of check digits, so it is enough if one of ten makes a card number.
         return not samples or any(
             _prepares(token_format, sample[:-1] + check) for sample in samples for check in string.digits
         )
-    if isinstance(spec, PatternSpec):
-        # Its layout may say more of the ids than the form does, so only the length is compared.
+    if isinstance(spec, PatternSpec | PermutationSpec | SsnSpec | NationalSpec):
+        # They may say more of the ids than the form does, so only the length is compared.
         shortest, longest = token_format.token_length
         return not samples or any(shortest <= len(sample) <= (longest or len(sample)) for sample in samples)
     return all(_prepares(token_format, sample) for sample in samples)

@@ -25,6 +25,8 @@ _OWN: Final[dict[str, str]] = {
     "unreachable-treatment": "A treatment that can never be the first that matches. (warning)",
     "subject-token": "The ids of a subject type do not fit the token entry of their class.",
     "small-domain": "The values of a token entry are so few that its tokens can be guessed.",
+    "small-permutation": "A token entry permutes a small set, which hides little. (warning)",
+    "subject-name": "The ids of a subject type are tokenized by a format whose tokens do not tell people apart.",
     # Audiences and streams.
     "never-without-class": "A `never` pattern that covers no class.",
     "never-not-below": "A `never` pattern covers a class but not the classes below it. (warning)",
@@ -33,6 +35,7 @@ _OWN: Final[dict[str, str]] = {
     "pair-apart": "A pair is two different fields of one record.",
     "topic-name": "A topic name that Kafka does not allow.",
     "topic-twice": "Two outputs write to one topic.",
+    "topic-reserved": "A topic has the name that a later key epoch of an output will need.",
     "audience-twice": "Two outputs of one stream are for one audience.",
     "output-is-source": "An output writes to the source of a stream.",
     "key-not-tokenized": "`key: subject`, but no class of the stream's subjects is tokenized for the audience.",

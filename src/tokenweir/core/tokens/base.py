@@ -1,7 +1,8 @@
 """What a token format is: how a text becomes the input of a keyed function, and how its result becomes the token.
 
 A format knows no key. Three families differ in the function they need: FF1 on a rank (:class:`RankFormat`), HMAC on
-messages (:class:`DigestFormat`), AES-SIV on the text (:class:`SealedFormat`). :class:`Tokenizer` adds the keys.
+messages (:class:`DigestFormat`), AES-SIV on the text (:class:`SealedFormat`); IP addresses and small sets have
+functions of their own. :class:`Tokenizer` adds the keys.
 """
 
 from __future__ import annotations
@@ -17,11 +18,21 @@ from tokenweir.errors import InvalidValueError
 Kind: TypeAlias = Literal["string", "int", "long", "integer", "fixed", "bytes"]
 """Schema types that a token can stand in: Avro's, and ``integer`` of JSON Schema."""
 
-Algorithm: TypeAlias = Literal["ff1-aes256", "hmac-sha256", "aes256-siv"]
+Algorithm: TypeAlias = Literal[
+    "ff1-aes256", "hmac-sha256", "aes256-siv", "ipcrypt-deterministic", "ipcrypt-pfx", "crypto-pan"
+]
 """The keyed function of a format; its name goes into the derivation of the key."""
 
-KEY_BYTES: dict[Algorithm, int] = {"ff1-aes256": 32, "hmac-sha256": 32, "aes256-siv": 64}
-"""Size of the key of each algorithm; AES-SIV takes one key for the MAC and one for the cipher (RFC 5297)."""
+KEY_BYTES: dict[Algorithm, int] = {
+    "ff1-aes256": 32,
+    "hmac-sha256": 32,
+    "aes256-siv": 64,
+    "ipcrypt-deterministic": 16,
+    "ipcrypt-pfx": 32,
+    "crypto-pan": 32,
+}
+"""Size of the key of each algorithm; AES-SIV takes one key for the MAC and one for the cipher (RFC 5297), and the
+ciphers of IP addresses use AES-128."""
 
 UNBOUNDED_DOMAIN = 2**128
 """Stands for the domain of formats that take any text and answer with at least 128 bits."""
@@ -138,6 +149,8 @@ class RankFormat(TokenFormat):
     """Radix of FF1, one for all values of the format."""
     walk_below: int | None = None
     """Where valid ranks end before radix^length does: ranks above are enciphered again (cycle walking)."""
+    has_holes: bool = False
+    """Whether :meth:`is_hole` says which ranks are valid, and not ``walk_below``."""
 
     @abstractmethod
     def prepare(self, text: str) -> PreparedRank:
@@ -150,6 +163,10 @@ class RankFormat(TokenFormat):
             InvalidValueError: this cannot be a token of the format.
         """
         return self.prepare(token)
+
+    def is_hole(self, prepared: PreparedRank, rank: int) -> bool:  # noqa: ARG002 - formats with holes look at them
+        """Say whether a rank stands for nothing and is enciphered again; the rank of a value never does."""
+        return False
 
     @abstractmethod
     def render(self, prepared: PreparedRank, rank: int) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tokenweir.core.alphabets import DIGITS, LOWER, LOWER_HEX, UPPER, UPPER_HEX, alphabet
 from tokenweir.core.tokens.base import INT_RANGE, LONG_RANGE, Kind, PreparedRank, RankFormat, invalid
-from tokenweir.core.tokens.specs import AlphanumericSpec, DigitsSpec, HexSpec, length_bounds
+from tokenweir.core.tokens.lengths import length_bounds
+from tokenweir.core.tokens.specs import AlphanumericSpec, DigitsSpec, HexSpec
 
 _CASES = {"mixed": DIGITS + UPPER + LOWER, "lower": DIGITS + LOWER, "upper": DIGITS + UPPER}
 

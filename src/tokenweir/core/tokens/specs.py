@@ -9,54 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tokenweir.core.tokens.domains import is_ascii_domain
+from tokenweir.core.tokens.ibandata import IBANS
 from tokenweir.core.tokens.layout import parse_layout
-
-MAXIMUM_LENGTH = 1024
-"""Longest value of the formats with a length; FF1 itself would allow more, but its cost grows with the square."""
-
-_LENGTH_RANGE = re.compile(r"([0-9]{1,4})\.\.([0-9]{1,4})", re.ASCII)
-
-
-def _checked_length(value: int | str) -> int | str:
-    """Return the one canonical form of a length (``10`` for ``10..10``), so that equal lengths have equal digests."""
-    if isinstance(value, int):
-        shortest = longest = value
-    else:
-        match = _LENGTH_RANGE.fullmatch(value)
-        if match is None:
-            raise ValueError("a length is a number such as 10 or a range such as 6..20")
-        shortest, longest = int(match[1]), int(match[2])
-    if not 1 <= shortest <= longest <= MAXIMUM_LENGTH:
-        raise ValueError(f"a length lies between 1 and {MAXIMUM_LENGTH}, and a range goes upwards")
-    return shortest if shortest == longest else f"{shortest}..{longest}"
-
-
-Length: TypeAlias = Annotated[
-    int | str,
-    AfterValidator(_checked_length),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": MAXIMUM_LENGTH},
-                {"type": "string", "pattern": r"^[0-9]{1,4}\.\.[0-9]{1,4}$"},
-            ]
-        }
-    ),
-]
-
-
-def length_bounds(length: int | str) -> tuple[int, int]:
-    """Return the shortest and the longest length that a validated ``length`` allows."""
-    if isinstance(length, int):
-        return length, length
-    shortest, longest = length.split("..")
-    return int(shortest), int(longest)
+from tokenweir.core.tokens.lengths import Length
 
 
 class _Spec(BaseModel):
@@ -137,7 +97,17 @@ class UuidSpec(_Spec):
     """A UUID (RFC 9562); version and variant are kept, the other 122 bits are tokenized."""
 
     format: Literal["uuid"] = Field(
-        description="A UUID as 8-4-4-4-12 hexadecimal digits in either case, or 16 bytes; the token is lower case."
+        description="A UUID as 8-4-4-4-12 hexadecimal digits in either case, or 16 bytes. Also for advertising ids."
+    )
+    case: Literal["lower", "keep"] = Field(
+        default="lower",
+        description="'lower': the token is lower case. 'keep': it is upper case where the value is, as advertising ids "
+        "of some platforms are.",
+    )
+    version: Literal["keep", 4, 8] = Field(
+        default="keep",
+        description="'keep': the token has the version and variant of the value. 4 or 8: every token has this version "
+        "(random, or vendor-specific, RFC 9562), and cannot be reversed.",
     )
 
 
@@ -146,10 +116,52 @@ class PanSpec(_Spec):
 
     format: Literal["pan"] = Field(description="A payment card number (ISO/IEC 7812).")
     keep_last: Literal[0, 4] = Field(default=0, description="How many of the last digits are kept: 0 or 4.")
+    keep_first: Literal[0, 6, 8] = Field(
+        default=0,
+        description="How many of the first digits are kept: 0, or 6 or 8 for the issuer. Not with `keep_last`, which "
+        "would leave too few digits. Numbers that leave less than 6 are invalid.",
+    )
     luhn: Literal["invalid", "valid"] = Field(
         default="invalid",
         description="'invalid': every token fails the Luhn check, so that none can be a card that exists. 'valid': "
         "every token passes it, for receivers that check, and may be the number of a real card.",
+    )
+
+    @model_validator(mode="after")
+    def _enough_is_left(self) -> PanSpec:
+        if self.keep_first and self.keep_last:
+            raise ValueError("`keep_first` and `keep_last` together leave less than 1,000,000 numbers")
+        return self
+
+
+class ImeiSpec(_Spec):
+    """The number of a mobile device; spaces and hyphens keep their places."""
+
+    format: Literal["imei"] = Field(description="An IMEI of 15 digits with a right check digit (3GPP TS 23.003).")
+    keep: Literal["none", "tac"] = Field(
+        default="none", description="'tac': the type allocation code, the first 8 digits, is kept and 6 are tokenized."
+    )
+    luhn: Literal["invalid", "valid"] = Field(
+        default="invalid",
+        description="'invalid': every token fails the Luhn check, so that none can be a device that exists. 'valid': "
+        "every token passes it, and may be the number of a device.",
+    )
+
+
+class MacSpec(_Spec):
+    """A MAC address; separators and case are kept, and so is the bit for groups."""
+
+    format: Literal["mac"] = Field(
+        description="A MAC address (EUI-48) as aa:bb:cc:dd:ee:ff, aa-bb-cc-dd-ee-ff, aabb.ccdd.eeff or aabbccddeeff."
+    )
+    keep: Literal["none", "oui"] = Field(
+        default="none", description="'oui': the first three bytes, which name the manufacturer, are kept."
+    )
+    local: Literal["set", "keep"] = Field(
+        default="set",
+        description="'set': every token has the bit of locally administered addresses, so that none is that of a "
+        "device that was made; addresses that devices made up, which have the bit already, are invalid. 'keep': they "
+        "are values too, the bit is kept, and a token may be the address of a device.",
     )
 
 
@@ -188,6 +200,125 @@ class EmailSpec(_Spec):
         return self
 
 
+class IbanSpec(_Spec):
+    """An international bank account number; its check digits and those of its country are computed anew."""
+
+    format: Literal["iban"] = Field(
+        description="An IBAN (ISO 13616-1) with right check digits; single spaces keep their places, letters become "
+        "upper case. Every token passes the check of its country, where it is known, and may be an account that exists."
+    )
+    keep: Literal["country", "bank", "branch"] = Field(
+        default="country",
+        description="What is kept: the country; also the code of the bank; also the codes of bank and branch.",
+    )
+    countries: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Countries whose IBANs are values, such as [DE, NL]. Default: all that leave 1,000,000 accounts or "
+        "more. Changing this list changes no token.",
+    )
+
+    @field_validator("countries")
+    @classmethod
+    def _countries_are_known(cls, countries: tuple[str, ...]) -> tuple[str, ...]:
+        for country in countries:
+            if country not in IBANS:
+                raise ValueError(f"there is no layout of IBANs of that country; known are {', '.join(IBANS)}")
+        return countries
+
+
+class SsnSpec(_Spec):
+    """A social security number of the United States that can have been assigned."""
+
+    format: Literal["ssn"] = Field(
+        description="A US social security number, with or without single separators, which keep their places: area 001 "
+        "to 899 but 666, group 01 to 99, serial number 0001 to 9999. A token may be the number of a person."
+    )
+
+
+class NationalSpec(_Spec):
+    """A national number with the check digits of its kind."""
+
+    format: Literal["national"] = Field(
+        description="A national number, with or without single separators, which keep their places; letters become "
+        "upper case. Every token is a valid number and may be that of a person."
+    )
+    number: Literal[
+        "br.cpf",
+        "ca.sin",
+        "es.dni",
+        "es.nie",
+        "fr.nir",
+        "gb.nhs",
+        "gb.nino",
+        "it.codice_fiscale",
+        "nl.bsn",
+        "pl.pesel",
+    ] = Field(description="Which: the country and the name of the number there.")
+
+
+class Ipv4Spec(_Spec):
+    """An IPv4 address."""
+
+    format: Literal["ipv4"] = Field(description="An IPv4 address of four decimal numbers without leading zeros.")
+    mode: Literal["permutation", "prefix", "cryptopan", "deterministic"] = Field(
+        default="permutation",
+        description="'permutation': FF1 on the 32 bits. 'prefix': ipcrypt-pfx, 'cryptopan': Crypto-PAn; both keep "
+        "common prefixes, so that networks stay networks and one known address reveals the prefixes of others. "
+        "'deterministic': ipcrypt-deterministic, whose tokens are IPv6 addresses.",
+    )
+
+
+class Ipv6Spec(_Spec):
+    """An IPv6 address."""
+
+    format: Literal["ipv6"] = Field(
+        description="An IPv6 address without zone in any form of RFC 4291; the token is in that of RFC 5952. Addresses "
+        "that hold one of IPv4 (::ffff:0:0/96) are invalid."
+    )
+    mode: Literal["deterministic", "prefix", "cryptopan"] = Field(
+        default="deterministic",
+        description="'deterministic': ipcrypt-deterministic, one AES block. 'prefix': ipcrypt-pfx, 'cryptopan': "
+        "Crypto-PAn over 128 bits; both keep common prefixes, see ipv4.",
+    )
+
+
+class NameSpec(_Spec):
+    """A name or street line; the token is one from a list, irreversible, and shared by many."""
+
+    format: Literal["name"] = Field(
+        description="A name or a street line of up to 256 characters; case, composition and spaces do not matter."
+    )
+    list: Literal["given", "family", "full", "street"] = Field(
+        description="What the token is: a given name (of 512), a family name (of 1,024), one of each, or a house "
+        "number and street (of 511,488). Different values may have one token, so this format joins nothing."
+    )
+
+
+class PermutationSpec(_Spec):
+    """One of a small set of values; the token is another of them, or the same."""
+
+    format: Literal["permutation"] = Field(
+        description="A value of a list, which the key permutes. It hides which value it is, and nothing else: whoever "
+        "knows how often values occur, or may tokenize values, finds them. Prefer to generalize or drop."
+    )
+    values: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+        strict=False,
+        min_length=2,
+        max_length=65_536,
+        description="All values, in any order; any other is invalid. A changed list changes all tokens.",
+    )
+
+    @field_validator("values")
+    @classmethod
+    def _values_are_a_set(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError("a value is listed twice")
+        if any("\ud800" <= character <= "\udfff" for value in values for character in value):
+            raise ValueError("a value is not valid Unicode")
+        return tuple(sorted(values))
+
+
 class OpaqueSpec(_Spec):
     """Any text; the token has a form of its own."""
 
@@ -219,20 +350,32 @@ TokenSpec: TypeAlias = Annotated[
     | PatternSpec
     | UuidSpec
     | PanSpec
+    | ImeiSpec
+    | MacSpec
     | PhoneSpec
     | EmailSpec
+    | IbanSpec
+    | SsnSpec
+    | NationalSpec
+    | Ipv4Spec
+    | Ipv6Spec
+    | NameSpec
+    | PermutationSpec
     | OpaqueSpec,
     Field(discriminator="format"),
 ]
 """One entry of a policy's ``tokens``."""
 
 
+_WHAT_NOT_HOW = {"null_values", "countries"}
+
+
 def spec_digest(spec: TokenSpec) -> str:
     """Return the SHA-256 of the parameters in hexadecimal, as it goes into the derivation of the entry's keys.
 
     Only what differs from its default counts, so that a parameter added in a later release changes no token, and
-    ``null_values`` do not count, since they decide what is tokenized and not how.
+    ``null_values`` and ``countries`` do not count, since they decide what is tokenized and not how.
     """
-    parameters: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True, exclude={"null_values"})
+    parameters: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True, exclude=_WHAT_NOT_HOW)
     canonical = json.dumps(parameters, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NoReturn, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from tokenweir.core.ff1 import FF1Permutation
+from tokenweir.core.ipcrypt import AddressCipher, CryptoPan, Deterministic, Prefix
+from tokenweir.core.tokens.addresses import AddressFormat, PreparedAddress
 from tokenweir.core.tokens.base import (
     KEY_BYTES,
     DigestFormat,
@@ -21,6 +23,7 @@ from tokenweir.core.tokens.base import (
     TokenFormat,
     invalid,
 )
+from tokenweir.core.tokens.permutations import PermutationFormat
 from tokenweir.core.tokens.secret import TokenKey, length_prefixed
 
 TWEAK_KEY_BYTES: Final = 32
@@ -82,14 +85,23 @@ class _BoundRank:
         tweak = self._tweaks.tweak
         batch = [(value.rank, value.length, tweak(value.kept)) for value in values]
         ranks = self._permutation.encrypt_batch(batch, decrypt=decrypt)
-        limit = self._format.walk_below
-        if limit is None:
-            return ranks
-        while outside := [index for index, rank in enumerate(ranks) if rank >= limit]:
+        outside = self._outside(values, ranks, range(len(ranks)))
+        while outside:
             again = [(ranks[index], batch[index][1], batch[index][2]) for index in outside]
             for index, rank in zip(outside, self._permutation.encrypt_batch(again, decrypt=decrypt), strict=True):
                 ranks[index] = rank
+            outside = self._outside(values, ranks, outside)
         return ranks
+
+    def _outside(self, values: list[PreparedRank], ranks: list[int], indexes: Iterable[int]) -> list[int]:
+        """Return the indexes of the ranks that stand for no value."""
+        limit = self._format.walk_below
+        if limit is not None:
+            return [index for index in indexes if ranks[index] >= limit]
+        if not self._format.has_holes:
+            return []
+        is_hole = self._format.is_hole
+        return [index for index in indexes if is_hole(values[index], ranks[index])]
 
 
 class _BoundDigest:
@@ -129,11 +141,52 @@ class _BoundSealed:
             raise invalid("a token of this entry") from None
 
 
+class _BoundAddress:
+    """A cipher of IP addresses."""
+
+    def __init__(self, token_format: AddressFormat, key: TokenKey) -> None:
+        self._format = token_format
+        ciphers: dict[str, Callable[[bytes], AddressCipher]] = {
+            "ipcrypt-deterministic": Deterministic,
+            "ipcrypt-pfx": Prefix,
+            "crypto-pan": CryptoPan,
+        }
+        self._cipher = ciphers[token_format.algorithm](key.reveal())
+
+    def finish(self, prepared: Sequence[Prepared]) -> list[str]:
+        encrypt, render = self._cipher.encrypt, self._format.render
+        return [render(encrypt(value.packed)) for value in prepared if isinstance(value, PreparedAddress)]
+
+    def restore(self, token: str) -> str:
+        return self._format.restore(self._cipher.decrypt(self._format.prepare_token(token).packed))
+
+
+class _BoundPermutation:
+    """A table of all values and their tokens."""
+
+    def __init__(self, token_format: PermutationFormat, key: TokenKey) -> None:
+        secret = key.reveal()
+        self._tokens = token_format.table(
+            lambda label, text: hmac.digest(secret, length_prefixed(label, text, b""), "sha256")
+        )
+        self._values = {token: value for value, token in self._tokens.items()}
+
+    def finish(self, prepared: Sequence[Prepared]) -> list[str]:
+        return [self._tokens[value.text] for value in prepared if isinstance(value, PreparedText)]
+
+    def restore(self, token: str) -> str:
+        value = self._values.get(token)
+        if value is None:
+            raise invalid("a token of this entry")
+        return value
+
+
 class Tokenizer:
     """Makes (and, where the format allows, reverses) the tokens of one token entry in one key domain and epoch.
 
     Equal values have equal tokens, different values different ones (irreversible tokens up to a collision of 128 bits
-    or more). Tokens have no integrity, except reversible opaque ones: under a wrong key they reverse to nonsense.
+    or more, UUIDs with a chosen version of 122); only those of ``name`` collide. Tokens have no integrity, except
+    reversible opaque ones: under a wrong key they reverse to nonsense.
     """
 
     def __init__(self, token_format: TokenFormat, key: TokenKey, tweak_key: TokenKey) -> None:
@@ -191,6 +244,8 @@ class Tokenizer:
             InvalidValueError: this cannot be a token of the entry.
             TypeError: the format is irreversible.
         """
+        if not self.format.reversible:
+            raise TypeError("tokens of this format cannot be reversed")
         return self._bound.restore(token)
 
 
@@ -202,4 +257,8 @@ def _bind(token_format: TokenFormat, key: TokenKey, tweaks: Tweaks) -> _Bound:
         return _BoundDigest(token_format, key)
     if isinstance(token_format, SealedFormat):
         return _BoundSealed(token_format, key, tweaks)
+    if isinstance(token_format, AddressFormat):
+        return _BoundAddress(token_format, key)
+    if isinstance(token_format, PermutationFormat):
+        return _BoundPermutation(token_format, key)
     raise TypeError(f"no keyed function for {type(token_format).__name__}")

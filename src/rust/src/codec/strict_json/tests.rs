@@ -4,20 +4,20 @@ const LIMITS: Limits =
     Limits { depth: 64, elements: 50_000, bytes: 8 * 1024 * 1024, decimal_bytes: 64, number_characters: 512 };
 
 fn refusal(data: &[u8]) -> Option<Reason> {
-    parse(data, &LIMITS, &Unescaped::new()).err()
+    parse(data, &LIMITS, &Arena::new()).err()
 }
 
 /// Return the texts of an array of texts.
 fn texts(data: &str) -> Vec<String> {
-    let unescaped = Unescaped::new();
-    let document = parse(data.as_bytes(), &LIMITS, &unescaped).unwrap();
+    let arena = Arena::new();
+    let document = parse(data.as_bytes(), &LIMITS, &arena).unwrap();
     (1..document.tokens.len()).map(|at| document.text(at).to_owned()).collect()
 }
 
 #[test]
 fn a_document_is_a_flat_list() {
-    let unescaped = Unescaped::new();
-    let document = parse(b" \t\r\n{\"a\" : [ 1.10 , true,null ] , \"b\":{}} \n", &LIMITS, &unescaped).unwrap();
+    let arena = Arena::new();
+    let document = parse(b" \t\r\n{\"a\" : [ 1.10 , true,null ] , \"b\":{}} \n", &LIMITS, &arena).unwrap();
     let expected = [
         Token::Object { count: 2, end: 8 },
         Token::Text("a"),
@@ -100,7 +100,7 @@ fn depth_ends_at_the_limit_however_deep_the_document_is() {
         assert_eq!(refusal("{\"a\":".repeat(depth).as_bytes()), Some(reason));
     }
     let boundless = Limits { depth: usize::MAX, elements: u64::MAX, ..LIMITS };
-    assert_eq!(parse("[".repeat(1_000_000).as_bytes(), &boundless, &Unescaped::new()).err(), Some(Reason::TooDeep));
+    assert_eq!(parse("[".repeat(1_000_000).as_bytes(), &boundless, &Arena::new()).err(), Some(Reason::TooDeep));
     let brackets_in_a_string = format!("[{},\"{}\\\"{}\"]", vec!["[]"; 100].join(","), "[{".repeat(500), "[".repeat(9));
     assert_eq!(refusal(brackets_in_a_string.as_bytes()), None);
 }
@@ -108,7 +108,7 @@ fn depth_ends_at_the_limit_however_deep_the_document_is() {
 #[test]
 fn elements_count_together() {
     let limits = Limits { elements: 10, ..LIMITS };
-    let parsed = |data: &str| parse(data.as_bytes(), &limits, &Unescaped::new()).map(|_| ());
+    let parsed = |data: &str| parse(data.as_bytes(), &limits, &Arena::new()).map(|_| ());
     assert_eq!(parsed(&format!("[{}]", ["0"; 10].join(","))), Ok(()));
     assert_eq!(parsed(&format!("[{}]", ["0"; 11].join(","))), Err(Reason::TooManyElements));
     assert_eq!(parsed("{\"a\":[1,2,3,4,5],\"b\":[1,2,3,4,5]}"), Err(Reason::TooManyElements));
