@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tokenweir.adapters.admin import TopicDescription
 from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.adapters.keysource import KeyRow
 from tokenweir.app import breach
 from tokenweir.cli import app
 from tokenweir.core.policy.loader import load_policy
@@ -122,14 +123,23 @@ _CRM: Final = [
     _Message(1, 5, None, _DAY_0 + 8),
     _Message(1, 6, b"4444444444", _DAY_0 + 2 * _DAY_MS),
 ]
+
+
+def _told(*tokens: str) -> bytes:
+    """Return the value of a signal."""
+    return json.dumps({"tokens": [{"entry": "customer", "epoch": 1, "token": token} for token in tokens]}).encode()
+
+
 _TOPICS: Final[Mapping[str, list[_Message]]] = {
     "customer.interactions.crm": _CRM,
     "customer.interactions.crm.erasures": [
-        _Message(0, 0, b"3333333333", _DAY_0),
-        _Message(0, 1, b"1111111111", _DAY_0),
-        _Message(0, 2, b"2222222222", _DAY_0),
+        _Message(0, 0, b"3333333333", _DAY_0, _told("7777777777", "3333333333")),
+        _Message(0, 1, b"1111111111", _DAY_0, _told("1111111111")),
+        _Message(0, 2, b"2222222222", _DAY_0, _told("2222222222")),
         _Message(0, 3, b"2222222222", _DAY_0, None),
     ],
+    # The same output in the second epoch of its keys.
+    "customer.interactions.crm.e2": [_Message(0, 0, b"7777777777", _DAY_0 + 9)],
     # Its times are rounded down to the day.
     "customer.interactions.ads": [_Message(0, 0, b"9999999999", _DAY_0)],
 }
@@ -211,6 +221,19 @@ def test_people_are_counted_once_each_in_the_span_alone(directory: Path) -> None
 
     (listed,) = _report(directory, *asked, "--tokens")["outputs"]
     assert listed["tokens"] == ["2222222222", "3333333333"]
+
+
+def test_an_output_has_a_topic_in_each_key_epoch(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of retired and destroyed epochs count too, and a signal names the tokens of all."""
+    keys = [KeyRow("crm", 1, "destroyed", "2026-01-01T00:00:00Z"), KeyRow("crm", 2, "active", "2026-06-01T00:00:00Z")]
+    monkeypatch.setattr(breach, "read_rows", lambda _config: keys)
+    asked = ("--since", "2026-11-22T00:00:00Z", "--until", "2026-11-22T18:00:00Z", "--audience", "crm")
+    found = {each["topic"]: each for each in _report(directory, *asked)["outputs"]}
+    assert {topic: (each["records"], each["erased_since"]) for topic, each in found.items()} == {
+        "customer.interactions.crm": (4, 1),
+        "customer.interactions.crm.e2": (1, 1),
+    }
+    assert all(each["fields"] for each in found.values())
 
 
 def test_fields_are_those_of_the_policies_that_decided_then(directory: Path) -> None:

@@ -6,21 +6,23 @@ that the registry knows. People are counted by the keys of records, which are th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.kafka_errors import KafkaFault
+from tokenweir.adapters.keysource import KeyRow
 from tokenweir.adapters.registry import Registry
 from tokenweir.adapters.topicreader import read_until
-from tokenweir.app.erasuresignal import DAY_MS, signal_topic
+from tokenweir.app.erasuresignal import DAY_MS, signal_topic, signalled_tokens
 from tokenweir.config import Config
 from tokenweir.core.context import topic_of
 from tokenweir.core.explain import NEVER, rows
 from tokenweir.core.policy.loader import LoadedPolicy, load_policy
 from tokenweir.core.policy.models import Output, Policy
 from tokenweir.errors import FileFormatError, FindingsError, RegistryError, SchemaError
+from tokenweir.runtime.keyrows import EVER_FED, outputs_of, read_rows
 from tokenweir.runtime.policyarchive import Period, PolicyArchive
 from tokenweir.runtime.sources import plan_known
 
@@ -59,6 +61,7 @@ class Exposure:
         recipients: Their names.
         topic: The output.
         precision: To what the records' timestamps are rounded down: ``keep``, ``hour`` or ``day``.
+        signal_topic: Where readers of the output are told of erasures.
         records: How many records lie in the span.
         without_key: How many of them have no key, so that nobody can say whom they are about.
         tokens: The keys of the others.
@@ -75,6 +78,7 @@ class Exposure:
     recipients: list[str]
     topic: str
     precision: str
+    signal_topic: str
     records: int = 0
     without_key: int = 0
     tokens: set[bytes] = field(default_factory=set)
@@ -114,8 +118,9 @@ def report(config: Config, present: LoadedPolicy, registry: Registry, question: 
     policies, unknown = _policies(archive, periods)
     missing += [f"policy {digest}: its text is not in the archive any more" for digest in unknown]
     exposures: dict[str, Exposure] = {}
+    keys = read_rows(config)
     for loaded in [*policies, present]:
-        _add_outputs(exposures, loaded.policy, question)
+        _add_outputs(exposures, loaded.policy, keys, question)
     for loaded in policies:
         _add_fields(exposures, loaded, config, registry)
     reader = _Reader(config, question)
@@ -141,15 +146,18 @@ def _policies(archive: PolicyArchive, periods: Iterable[Period]) -> tuple[list[L
     return found, unknown
 
 
-def _add_outputs(exposures: dict[str, Exposure], policy: Policy, question: Question) -> None:
+def _add_outputs(exposures: dict[str, Exposure], policy: Policy, keys: Collection[KeyRow], question: Question) -> None:
+    """Add the outputs of a policy in every key epoch that there ever was: each has a topic of its own."""
     for name, stream in policy.streams.items():
-        for output in stream.outputs:
-            wanted = question.stream in {None, name} and question.audience in {None, output.audience}
-            topic = topic_of(stream, output)
-            if wanted and topic not in exposures:
-                audience = policy.audiences[output.audience]
-                names = [recipient.name for recipient in audience.recipients]
-                exposures[topic] = Exposure(name, output.audience, names, topic, _precision(policy, output))
+        if question.stream not in {None, name}:
+            continue
+        for each in outputs_of(policy, name, keys, EVER_FED):
+            if question.audience in {None, each.audience} and each.topic not in exposures:
+                output = stream.outputs[each.index]
+                recipients = [recipient.name for recipient in policy.audiences[each.audience].recipients]
+                told = signal_topic(topic_of(stream, output))
+                precision = _precision(policy, output)
+                exposures[each.topic] = Exposure(name, each.audience, recipients, each.topic, precision, told)
 
 
 def _precision(policy: Policy, output: Output) -> str:
@@ -221,7 +229,7 @@ class _Reader:
 
     def _erased(self, exposure: Exposure) -> int | None:
         """Return how many of these people were erased, None where nobody is told of erasures."""
-        topic = signal_topic(exposure.topic)
+        topic = exposure.signal_topic
         try:
             numbers = range(self._admin.describe_topic(topic).partitions)
         except KafkaFault as fault:
@@ -229,10 +237,11 @@ class _Reader:
                 raise
             return None
         low, high = self._admin.low_watermarks(topic, numbers), self._admin.high_watermarks(topic, numbers)
-        told: dict[bytes, bool] = {}
+        told: dict[bytes | None, frozenset[bytes]] = {}
         for message in read_until(self._properties, topic, {number: (low[number], high[number]) for number in numbers}):
-            told[_bytes(message.key()) or b""] = message.value() is not None
-        return sum(stands and token in exposure.tokens for token, stands in told.items())
+            value = _bytes(message.value())
+            told[_bytes(message.key())] = frozenset() if value is None else signalled_tokens(value)
+        return sum(not exposure.tokens.isdisjoint(tokens) for tokens in told.values())
 
 
 def _count(exposure: Exposure, partition: int, offset: int, key: bytes | None, time_ms: int) -> None:

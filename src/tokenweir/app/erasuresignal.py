@@ -107,6 +107,14 @@ def _tokens(policy: Policy, keyset: Keyset, domain: str, entries: Mapping[str, N
             yield Token(entry, epoch, token)
 
 
+def signalled_tokens(value: bytes) -> frozenset[bytes]:
+    """Return the tokens that a record of a signal names, in every epoch; none where it is none that we wrote."""
+    try:
+        return frozenset(token["token"].encode() for token in json.loads(value)["tokens"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return frozenset()
+
+
 def topics_of(output_topic: str, topics: Iterable[str]) -> list[str]:
     """Return those of some topics that carry an output: its own, and those of its later key epochs."""
     carries = re.compile(rf"{re.escape(output_topic)}(?:\.e[0-9]+)?")
