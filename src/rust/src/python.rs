@@ -2,6 +2,7 @@
 //! other side is a matter of its own.
 
 mod columns;
+mod held;
 mod store;
 
 use std::collections::HashMap;
@@ -10,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::pybacked::PyBackedStr;
 use pyo3::sync::MutexExt;
-use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyTuple};
 
 use crate::consent::{Decision, SubjectConsent};
-use crate::engine::{Engine, Header, Host, Outcome, Plan, Raw};
+use crate::engine::{Engine, Host, Outcome, Plan, Raw};
 use crate::prf::Prf;
 use crate::program::{Cell, Counts};
 use crate::schema::from_json;
@@ -23,6 +24,7 @@ use crate::tokens::unicode::Version;
 use crate::tokens::{Spec, Tokenizer};
 
 use columns::{FramedPlans, OutputColumns};
+use held::HeldRecord;
 pub use store::{PythonEnvironment, PythonLookups, PythonSeal, PythonView};
 
 /// Most mappings of counts that are kept; records with long arrays can have any.
@@ -183,74 +185,6 @@ impl PythonEngine {
 
 fn at_work() -> PyErr {
     PyRuntimeError::new_err("the engine is at work in another thread")
-}
-
-/// A record that stays alive and unchanged while another thread runs Python.
-struct HeldRecord {
-    plan: Py<PythonPlan>,
-    value: Option<PyBackedBytes>,
-    /// Bytes of the value before its datum.
-    frame_bytes: usize,
-    key: Option<PyBackedBytes>,
-    timestamp_ms: i64,
-    headers: Vec<HeldHeader>,
-}
-
-struct HeldHeader {
-    pair: Py<PyAny>,
-    name: Option<PyBackedStr>,
-    value: Option<PyBackedBytes>,
-}
-
-impl HeldRecord {
-    /// Take a pair of a plan and a record: value, key, timestamp and headers.
-    fn new(pair: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let pair = pair.cast::<PyTuple>()?;
-        let record = pair.get_item(1)?.cast_into::<PyTuple>()?;
-        Ok(Self {
-            plan: pair.get_item(0)?.cast_into::<PythonPlan>()?.unbind(),
-            value: bytes_of(&record.get_item(0)?)?,
-            frame_bytes: 0,
-            key: bytes_of(&record.get_item(1)?)?,
-            timestamp_ms: record.get_item(2)?.extract()?,
-            headers: headers_of(&record.get_item(3)?)?,
-        })
-    }
-
-    fn raw(&self) -> Raw<'_> {
-        Raw {
-            plan: &self.plan.get().plan,
-            // The caller has made sure that a value is no shorter than its frame.
-            value: self.value.as_deref().map(|value| value.get(self.frame_bytes..).unwrap_or_default()),
-            key: self.key.as_deref(),
-            timestamp_ms: self.timestamp_ms,
-            headers: self
-                .headers
-                .iter()
-                .map(|header| Header { name: header.name.as_deref(), value: header.value.as_deref() })
-                .collect(),
-        }
-    }
-}
-
-impl HeldHeader {
-    fn new(pair: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let name = pair.get_item(0)?.cast_into::<PyString>()?;
-        // A name with a surrogate is not UTF-8, and no policy can name it.
-        let name = PyBackedStr::try_from(name).ok();
-        Ok(Self { pair: pair.clone().unbind(), name, value: bytes_of(&pair.get_item(1)?)? })
-    }
-}
-
-fn headers_of(given: &Bound<'_, PyAny>) -> PyResult<Vec<HeldHeader>> {
-    if given.len()? == 0 {
-        return Ok(Vec::new());
-    }
-    given.try_iter()?.map(|header| HeldHeader::new(&header?)).collect()
-}
-
-fn bytes_of(given: &Bound<'_, PyAny>) -> PyResult<Option<PyBackedBytes>> {
-    if given.is_none() { Ok(None) } else { Ok(Some(PyBackedBytes::from(given.clone().cast_into::<PyBytes>()?))) }
 }
 
 /// The classes and words of `tokenweir.core.outcome`.

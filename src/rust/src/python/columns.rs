@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList};
 
-use super::{HeldRecord, PythonPlan, bytes_of, headers_of};
+use super::PythonPlan;
+use super::held::{HeldRecord, bytes_of, headers_of};
 use crate::engine::{Outcome, Sanitized};
 use crate::program::Counts;
 
