@@ -276,6 +276,22 @@ def test_schemas_that_cannot_be_read_leave_the_fields_unknown(directory: Path) -
     assert any("schemas of interactions cannot be read" in words for words in found["not_known"])
 
 
+def test_an_output_that_no_policy_knows_is_no_empty_report(directory: Path) -> None:
+    """A slip of the pen must not read as if nothing had leaked."""
+    for wrong in (("-a", "cmr"), ("-s", "interaction")):
+        command = [
+            "report",
+            "breach",
+            "--since",
+            "2026-11-22T00:00:00Z",
+            *wrong,
+            "-c",
+            str(directory / "tokenweir.yaml"),
+        ]
+        result = CliRunner().invoke(app, command)
+        assert (result.exit_code, result.stdout) == (2, ""), result.output
+
+
 @pytest.mark.parametrize("arguments", [(), ("--since", "yesterday"), ("--since", "2999-01-01T00:00:00Z")])
 def test_a_span_must_be_one(directory: Path, arguments: tuple[str, ...]) -> None:
     """Exit code 2."""

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.support.reversing import GRANTS, REASON, TICKET, Reversing
 from typer.testing import CliRunner
 
 from tokenweir.adapters.auditlog import AuditLog
+from tokenweir.adapters.keychanges import rotate
 from tokenweir.cli import app
 from tokenweir.cli.osuser import os_user
 from tokenweir.core.tokens.tokenizer import Tokenizer
@@ -63,6 +65,19 @@ def test_a_field_names_its_entry_and_key_domain(scene: Reversing) -> None:
     assert "--entry customer --domain ads" in several.stderr
     for field, audience in (("customer_ids", "crm"), ("event_type", "crm"), ("customer_id", "cmr")):
         assert scene.run(*words, "--field", field, "--audience", audience).exit_code == 2
+
+
+def test_where_there_are_several_epochs_one_must_be_named(scene: Reversing) -> None:
+    """A token of the old epoch would come back as somebody else's number under the key of the new one."""
+    old = scene.token(ADA)
+    rotate(scene.directory / "keys/keyset.json", scene.directory / "keys/kek.key", "crm", datetime.now(UTC))
+    new = scene.token(ADA)
+    silent = scene.ask(old)
+    assert (silent.exit_code, silent.stdout) == (2, "")
+    assert "has the epochs 1, 2" in silent.stderr
+    where = ("--entry", "customer", "--domain", "crm", "--reason", REASON, "--ticket", TICKET)
+    for token, epoch in ((old, "1"), (new, "2")):
+        assert scene.run("detokenize", token, *where, "--epoch", epoch).stdout == f"{ADA}\n"
 
 
 def test_the_record_tells_who_when_which_why_and_no_value(scene: Reversing) -> None:

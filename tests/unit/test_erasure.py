@@ -518,14 +518,25 @@ def test_readers_are_told_the_tokens_of_every_epoch_that_is_not_destroyed(world:
     ]
 
     erasure = replace(_erasure(world), keyset=later)
-    remains = payload(erasure, erasure.look(), {}, "digest", _NOW_MS)["remains"]
-    assert {each["topic"] for each in remains if each["what"].startswith("sanitized")} >= {crm.topic, f"{crm.topic}.e2"}
+
+    def remaining(erasure: Erasure) -> list[dict[str, Any]]:
+        return list(payload(erasure, erasure.look(), {}, "digest", _NOW_MS)["remains"])
+
+    def sanitized(remains: list[dict[str, Any]]) -> set[str]:
+        return {each["topic"] for each in remains if each["what"].startswith("sanitized")}
+
+    remains = remaining(erasure)
+    assert sanitized(remains) >= {crm.topic, f"{crm.topic}.e2"}
     assert sorted((each["key_domain"], each["epoch"]) for each in remains if "epoch" in each) == [
         ("ads", 1),
         ("ads", 2),
         ("crm", 1),
         ("crm", 2),
     ]
+
+    only_new = {place: root for place, root in roots.items() if place[1] == 2}
+    erasure = replace(erasure, keyset=Keyset(only_new, {"crm": 2, "ads": 2}, TokenKey(bytes(32))))
+    assert crm.topic in sanitized(remaining(erasure)), "records of a destroyed epoch are still records"
 
 
 # The certificate

@@ -35,7 +35,7 @@ class _Request(Document):
     """What every request has."""
 
     epoch: Annotated[int | None, BeforeValidator(_whole)] = Field(
-        default=None, ge=1, le=1_000_000, description="Epoch. Default: the active one."
+        default=None, ge=1, le=1_000_000, description="Epoch of the tokens; needed where the key domain has several."
     )
     tokens: list[Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TOKEN)]] = Field(
         min_length=1, max_length=MOST_TOKENS, description="The tokens; the service may allow fewer."

@@ -136,6 +136,13 @@ class Detokenizer:
             return Outcome(asked.id, cause=decision.cause, case=decision.case, statement=decision.statement)
         return Outcome(asked.id, tuple(_reverse(tokenizer, token) for token in tokens), epoch=epoch)
 
+    def epochs(self, domain: str) -> tuple[int, ...]:
+        """Return the epochs of a key domain that have a root; where there are several, a request must name one."""
+        try:
+            return self._keyset.epochs(domain)
+        except KeysError:
+            return ()
+
     def accept(self, identity: Identity, statement: str, digest: str) -> bool:
         """Record that a principal accepts a statement's current text; say whether it may.
 
@@ -223,8 +230,10 @@ class Detokenizer:
         )
 
     def _tokenizer(self, place: Place) -> tuple[Tokenizer | None, int]:
-        """Return the tokenizer of a place and its epoch, or None where there is no entry, key or way back."""
+        """Return the tokenizer of a place and its epoch, or None where there is no entry, epoch, key or way back."""
         spec = self._policy.policy.tokens.get(place.entry)
+        if place.epoch is None and len(self.epochs(place.domain)) > 1:
+            return None, 0  # A token of one epoch is a plausible value's token in another.
         try:
             epoch = self._keyset.epoch(place.domain) if place.epoch is None else place.epoch
             if spec is None or not build(spec).reversible:

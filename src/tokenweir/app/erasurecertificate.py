@@ -12,7 +12,7 @@ from tokenweir.adapters.consentfiles import write_durably
 from tokenweir.adapters.signing import SigningKey, opened, signed
 from tokenweir.app.erasure import Erasure, Step, state_of
 from tokenweir.core.consent import HashedSubject
-from tokenweir.core.epochs import epoch_topic
+from tokenweir.core.epochs import FIRST_EPOCH, epoch_topic
 from tokenweir.core.policy.models import Policy
 from tokenweir.core.timestamps import format_date_time
 from tokenweir.errors import FileFormatError, RefusedError
@@ -69,9 +69,12 @@ def _remains(erasure: Erasure, steps: Mapping[str, Step]) -> Iterator[dict[str, 
     for topic in sorted(sources):
         yield {"what": "raw records, also those that come after the erasure"} | _kept(erasure, topic, at_ms)
     for each in erasure.addressees():
-        for epoch in sorted(erasure.keyset.epochs(each.domain)):
-            topic = epoch_topic(each.topic, epoch)
-            yield {"what": "sanitized records from before the erasure"} | _kept(erasure, topic, at_ms)
+        open_epochs = erasure.keyset.epochs(each.domain)
+        # The records of an epoch outlive its root.
+        for epoch in range(FIRST_EPOCH, max(open_epochs) + 1):
+            kept = _kept(erasure, epoch_topic(each.topic, epoch), at_ms)
+            if epoch in open_epochs or "retention.ms" in kept:
+                yield {"what": "sanitized records from before the erasure"} | kept
         if each.tokens:
             yield {"what": "the signal, with tokens of the person", "topic": each.signal_topic, "until": None}
     domains = dict.fromkeys(each.domain for each in erasure.addressees() if each.tokens)

@@ -50,7 +50,14 @@ def detokenize(
         str | None, typer.Option("--domain", metavar="NAME", help="With --entry: the key domain.")
     ] = None,
     epoch: Annotated[
-        int | None, typer.Option("--epoch", min=1, metavar="N", help="Epoch of the tokens. Default: the active one.")
+        int | None,
+        typer.Option(
+            "--epoch",
+            min=1,
+            metavar="N",
+            help="Epoch of the tokens: n for those of '{topic}.e{n}', 1 for those of the bare topic. "
+            "Needed where the key domain has several.",
+        ),
     ] = None,
     config: ConfigOption = None,
     format_: FormatOption = Format.TEXT,
@@ -71,6 +78,12 @@ def detokenize(
     wanted = _tokens(tokens)
     service = open_service(workspace)
     who = identity()
+    if epoch is None and len(service.epochs(place.domain)) > 1:
+        epochs = ", ".join(str(each) for each in sorted(service.epochs(place.domain)))
+        raise UsageError(
+            f"key domain '{place.domain}' has the epochs {epochs}, and a token does not say which is its own: name "
+            "it with --epoch (topic {topic}.e{n} has tokens of epoch n, the bare topic those of epoch 1)"
+        )
     exact = Place(place.entry, place.domain, epoch)
     outcome = service.detokenize(who, exact, wanted, reason=reason, ticket=ticket, channel="cli")
     if outcome.cause is not None:

@@ -60,8 +60,15 @@ def breach(
         raise UsageError("--since lies after --until")
     if stream is not None and stream not in loaded.policy.streams:
         talk(f"the present policy has no stream '{harmless(stream)}'; an earlier one may have had it")
+    if audience is not None and audience not in loaded.policy.audiences:
+        talk(f"the present policy has no audience '{harmless(audience)}'; an earlier one may have had it")
     with cluster_faults(found):
         answer = report(found, loaded, open_registry(found), question)
+    if not answer.exposures:
+        known = ", ".join(sorted(loaded.policy.streams if stream is not None else loaded.policy.audiences))
+        raise UsageError(
+            f"no policy of that time has such an output, and nothing is reported; the present one has {known}"
+        )
     if format_ is Format.JSON:
         out_json(_plain(answer, question.since_ms, until_ms, tokens=tokens))
     else:
