@@ -27,7 +27,7 @@ from tokenweir.api.problems import PROBLEMS, problem
 from tokenweir.api.server import check_exposure, open_service
 from tokenweir.app.workspace import open_workspace
 from tokenweir.config.loader import load_config_text
-from tokenweir.errors import RefusedError
+from tokenweir.errors import FindingsError, RefusedError
 
 ADA = "0000000101"
 REFUSED = {"type": "urn:tokenweir:problem:refused", "title": "The request is refused", "status": 403}
@@ -516,6 +516,29 @@ def test_this_machine_alone_needs_no_tls(host: str) -> None:
     """A proxy on the same machine may end TLS."""
     oidc = "{issuer: 'https://login.example.com', audience: a, jwks_url: 'https://login.example.com/keys'}"
     check_exposure(load_config_text(f"version: 1\nserve: {{host: '{host}', oidc: {oidc}}}\n", "c.yaml", {}))
+
+
+@pytest.mark.parametrize(
+    ("url", "sound"),
+    [
+        ("https://login.example.com/keys", True),
+        ("http://127.0.0.1:8080/keys", True),
+        ("http://localhost", True),
+        ("http://[::1]:1/keys", True),
+        ("http://login.example.com/keys", False),
+        ("http://localhost.example.com/keys", False),
+        ("http://localhost:80@example.com/keys", False),
+        ("http://127.0.0.1.example.com/", False),
+    ],
+)
+def test_the_keys_of_the_issuer_come_with_tls(url: str, *, sound: bool) -> None:
+    """Whoever could change them on the way could be anybody; without TLS they come from this machine only."""
+    text = f"version: 1\nserve: {{oidc: {{issuer: 'https://login.example.com', audience: a, jwks_url: '{url}'}}}}\n"
+    if sound:
+        assert load_config_text(text, "c.yaml", {}).serve.oidc.jwks_url == url
+        return
+    with pytest.raises(FindingsError):
+        load_config_text(text, "c.yaml", {})
 
 
 def test_two_services_do_not_share_counters(api: Serving) -> None:

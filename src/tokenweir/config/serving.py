@@ -70,7 +70,9 @@ class OidcSection(Section):
     )
     audience: str | None = Field(default=None, min_length=1, description="What must stand in the token's `aud`.")
     jwks_url: str | None = Field(
-        default=None, pattern=r"^https?://[^\s?#]+$", description="Where the issuer publishes its keys."
+        default=None,
+        pattern=r"^(?:https://[^\s?#]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:/[^\s?#]*)?)$",
+        description="Where the issuer publishes its keys; without TLS only on this machine.",
     )
     ca_file: FilePath | None = Field(
         default=None, description="Certificates (PEM) to trust for `jwks_url`. Default: the system's."
