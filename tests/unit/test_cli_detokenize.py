@@ -116,6 +116,16 @@ def test_no_plaintext_is_kept_or_told(scene: Reversing) -> None:
     assert leaked(canaries, said + kept) == []
 
 
+def test_a_token_that_is_no_text_is_refused_and_recorded(scene: Reversing) -> None:
+    """The bytes of an argument that are no UTF-8 come as surrogates; so may a place that nobody has."""
+    before = len(scene.records())
+    assert scene.ask(scene.token(ADA), "\udcff").exit_code == 3
+    assert (scene.records()[-1]["cause"], scene.records()[-1]["tokens"]) == ("tokens", [])
+    assert scene.ask(scene.token(ADA), domain="\udcff").exit_code == 3
+    assert scene.records()[-1]["cause"] == "not_granted"
+    assert len(scene.records()) == before + 2
+
+
 def test_what_cannot_be_a_token_has_no_value(scene: Reversing) -> None:
     """The others have one; the exit code is 1, and it counted."""
     result = scene.ask(scene.token(ADA), "12345", "no-digits!")

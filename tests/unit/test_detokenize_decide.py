@@ -292,6 +292,11 @@ def test_who_has_no_grant_does_not_learn_which_words_are_taken() -> None:
         ("customer 0000000101", "CASE-7", Cause.REASON),
         ("call 0171 23 45 67", "CASE-7", Cause.REASON),
         ("card 4111-1111-1111", "CASE-7", Cause.REASON),
+        ("Fall ٠١٢٣٤٥٦٧", "CASE-7", Cause.REASON),
+        ("call 0,30,90,18,20", "CASE-7", Cause.REASON),
+        ("call 030\u2013901\u2013820", "CASE-7", Cause.REASON),
+        ("call +49_30_901820", "CASE-7", Cause.REASON),
+        ("a\uff20example.com", "CASE-7", Cause.REASON),
         ("Chargeback", "", Cause.TICKET),
         ("Chargeback", "CASE-7 ", Cause.TICKET),
         ("Chargeback", "CASE-", Cause.TICKET),
@@ -303,6 +308,23 @@ def test_who_has_no_grant_does_not_learn_which_words_are_taken() -> None:
 def test_words(reason: str, ticket: str, fault: Cause | None) -> None:
     """Reason and ticket are required, have a form, and hold nothing that looks like a person's data."""
     assert words_fault(reason, ticket, Scene().grants) is fault
+
+
+@pytest.mark.parametrize(
+    ("ticket", "fault"),
+    [
+        ("CASE-7", None),
+        ("DSR-2026-7", None),
+        ("+4930901820", Cause.TICKET),
+        ("4111111111111111", Cause.TICKET),
+        ("030/90-18/20", Cause.TICKET),
+    ],
+)
+def test_a_ticket_without_a_pattern_holds_no_number_of_a_person(ticket: str, fault: Cause | None) -> None:
+    """Where the file has a pattern, that alone says how long numbers may be."""
+    grants = Scene(TEXT.replace('tickets: {pattern: "CASE-[0-9]+"}\n', "")).grants
+    assert grants.grants.tickets is None
+    assert words_fault("Chargeback", ticket, grants) is fault
 
 
 def test_a_list_of_reasons_is_closed() -> None:

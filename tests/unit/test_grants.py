@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import jsonschema
@@ -10,6 +14,7 @@ from ruamel.yaml import YAML
 from tests.support.reversing import GRANTS, STATEMENT
 
 from tokenweir.app import demodata
+from tokenweir.app.grantsfile import GrantsFile
 from tokenweir.core.detokenize.decide import CAUSES, Cause
 from tokenweir.core.detokenize.grants import RULES, LoadedGrants, entry_classes, grants_json_schema, load_grants
 from tokenweir.core.policy.loader import load_policy
@@ -183,3 +188,46 @@ def test_closed_lists() -> None:
     """Every cause and every rule has its sentence."""
     assert set(CAUSES) == set(Cause)
     assert all(sentence.rstrip().endswith((".", "(warning)")) for sentence in RULES.values())
+
+
+def _interrupted(file: GrantsFile, line: int, other: Callable[[], object]) -> tuple[LoadedGrants, bool]:
+    """Ask for the grants while something else happens before so many lines; return them and whether it did."""
+    seen = 0
+    code = GrantsFile.current.__code__
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function.
+        nonlocal seen
+        if frame.f_code is not code:
+            return None
+        if event == "line":
+            seen += 1
+            if seen == line:
+                sys.settrace(None)
+                other()
+                sys.settrace(trace)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        found = file.current()
+    finally:
+        sys.settrace(before)
+    return found, seen >= line
+
+
+def test_no_thread_gets_the_grants_of_an_earlier_text(tmp_path: Path) -> None:
+    """Another thread may load the new text at any moment; a withdrawn grant ends with the edit all the same."""
+    path = tmp_path / "grants.yaml"
+    withdrawn = TEXT.replace("roles: [support]", "roles: [fraud]")
+    assert withdrawn != TEXT
+    for line in range(1, 100):
+        path.write_text(TEXT)
+        file = GrantsFile(path, POLICY)
+        assert file.current().digest == load().digest
+        path.write_text(withdrawn)
+        found, happened = _interrupted(file, line, file.current)
+        if not happened:
+            break
+        assert found.digest == load(withdrawn).digest
+    assert line > 3

@@ -20,8 +20,8 @@ class GrantsFile:
     def __init__(self, path: Path, policy: LoadedPolicy) -> None:
         self._path = path
         self._policy = policy
-        self._text = ""
-        self._loaded: LoadedGrants | None = None
+        # One tuple, so that no thread ever sees the text of one version with the grants of another.
+        self._known: tuple[str, LoadedGrants] | None = None
 
     def current(self) -> LoadedGrants:
         """Return the grants in force.
@@ -33,9 +33,8 @@ class GrantsFile:
         text = read_text(self._path)
         if self._path.stat().st_mode & stat.S_IWOTH:
             raise FileFormatError(f"{self._path} can be written by everybody; run: chmod o-w {self._path}")
-        loaded = self._loaded
-        if loaded is None or text != self._text:
+        known = self._known
+        if known is None or known[0] != text:
             # Of two threads the later one wins, and both have loaded what they read.
-            loaded = load_grants(text, str(self._path), self._policy)
-            self._text, self._loaded = text, loaded
-        return loaded
+            known = self._known = (text, load_grants(text, str(self._path), self._policy))
+        return known[1]

@@ -7,6 +7,7 @@ exists, whether the principal is known, and whatever the budgets say. Only :attr
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -25,8 +26,9 @@ MOST_CASES: Final = 20
 
 _WORDS: Final = re.compile(r"[^\W_].{1,199}", re.DOTALL)
 _TICKET: Final = re.compile(r"[!-~]{2,100}")
-#: What looks like a number of a person, however it is grouped, or like an e-mail address.
-_PERSONAL: Final = re.compile(r"@|[0-9](?:[ ./()-]?[0-9]){5}")
+#: What looks like a number of a person, in the digits of any script and however it is grouped, or like an e-mail
+#: address. A letter ends a number.
+_PERSONAL: Final = re.compile(r"@|\d(?:[\W_]{0,3}\d){5}")
 
 
 class Cause(StrEnum):
@@ -53,8 +55,9 @@ class Cause(StrEnum):
 CAUSES: Final[dict[Cause, str]] = {
     Cause.REASON: "the reason is missing, is none of those that the grants file lists, or holds what looks like a "
     "person's number or address",
-    Cause.TICKET: "the ticket is missing or does not have the form that the grants file wants",
-    Cause.TOKENS: "no token, too many, or one that is too long",
+    Cause.TICKET: "the ticket is missing, does not have the form that the grants file wants, or, where it wants none, "
+    "holds what looks like a person's number or address",
+    Cause.TOKENS: "no token, too many, or one that is too long or no text",
     Cause.PRINCIPAL: "the grants file knows no such principal",
     Cause.NOT_GRANTED: "no grant in force covers every class of this token entry in this key domain",
     Cause.IRREVERSIBLE: "tokens of this entry cannot be reversed, by nobody",
@@ -129,12 +132,18 @@ def words_fault(reason: str, ticket: str, grants: LoadedGrants) -> Cause | None:
     """
     reasons = grants.grants.reasons
     sound = reason in reasons if reasons is not None else bool(_WORDS.fullmatch(reason)) and reason.isprintable()
-    if not sound or (reasons is None and _PERSONAL.search(reason)):
+    if not sound or (reasons is None and _looks_personal(reason)):
         return Cause.REASON
     tickets = grants.grants.tickets
-    if not _TICKET.fullmatch(ticket) or "@" in ticket or (tickets and not re.fullmatch(tickets.pattern, ticket)):
+    if not _TICKET.fullmatch(ticket) or "@" in ticket:
         return Cause.TICKET
-    return None
+    fits = not _looks_personal(ticket) if tickets is None else re.fullmatch(tickets.pattern, ticket) is not None
+    return None if fits else Cause.TICKET
+
+
+def _looks_personal(text: str) -> bool:
+    """Whether a text holds what looks like a person's number or address, also in full-width characters and the like."""
+    return _PERSONAL.search(unicodedata.normalize("NFKC", text)) is not None
 
 
 def decide(asked: Asked, grants: LoadedGrants, ledger: Ledger, now_ms: int, most_tokens: int = MOST_TOKENS) -> Decision:
