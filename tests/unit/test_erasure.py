@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from tokenweir.app import erasureworld
 from tokenweir.app.erasure import Erasure, Progress, Step, state_of
 from tokenweir.app.erasurecertificate import certificate_path, payload
 from tokenweir.app.erasuresignal import addressees, topics_of
-from tokenweir.app.erasureworld import ConsentReading, KeyPlace
+from tokenweir.app.erasureworld import ConsentReading, reading_of
 from tokenweir.cli import app
 from tokenweir.core.consent import (
     DENIED,
@@ -241,6 +241,7 @@ class _World:
     writes: int = 0
     compacted: bool = False
     slept_seconds: float = 0
+    meanwhile: Callable[[], object] | None = None
     consent_topic = "consent"
 
     def _dies(self) -> None:
@@ -253,19 +254,8 @@ class _World:
 
     def read(self, subject: Subject, hashed: HashedSubject) -> ConsentReading:
         """Go through the log."""
-        found = ConsentReading(_TOPIC_ID)
-        last: dict[KeyPlace, bool] = {}
-        for record in self.log:
-            key = parse_key(record.key)
-            place = Acknowledged(record.partition, record.offset)
-            if hashed_subject(key) == hashed:
-                state = None if record.value is None else _deny() if b"deny" in record.value else SourceState(1, {})
-                erasureworld._note_erasure(found, key, state, place, record.timestamp_ms)
-            elif key.subject == subject:
-                found.remaining += 0 if self.compacted else 1
-                last[KeyPlace(record.partition, record.key or b"")] = record.value is not None
-        found.speaking = [place for place, speaks in last.items() if speaks]
-        return found
+        found = reading_of(_TOPIC_ID, self.log, subject, hashed)
+        return replace(found, remaining=0) if self.compacted else found
 
     def write_consent(self, key: bytes, value: bytes | None, partition: int | None = None) -> Acknowledged:
         """Append; a kill comes after the record is durable and before anybody hears of it."""
@@ -321,6 +311,8 @@ class _World:
 
 def _sleeper(world: _World, seconds: float) -> None:
     world.slept_seconds += seconds
+    if world.meanwhile is not None:
+        world.meanwhile()
 
 
 @pytest.fixture
@@ -461,6 +453,73 @@ def test_lifting_takes_the_signals_back(world: _World) -> None:
     assert state_of(_erasure(world).look()) == "NOT_ERASED"
     assert _look_up(world.store) == UNKNOWN
     assert all(value is None for topic in world.signals.values() for value in topic.values())
+
+
+def test_what_was_written_during_an_erasure_does_not_count_when_it_is_lifted(world: _World) -> None:
+    """It is deleted, and known to be so to every gateway that decides, before the person is known again."""
+    _erasure(world).complete(1)
+    world.write_consent(f"customer:{_ID}#shop".encode(), to_value(_ALLOWS))
+    world.slept_seconds = 0
+    _erasure(world).lift()
+    assert world.slept_seconds == 5
+    assert [record.key for record in world.log[-2:]] == [f"customer:{_ID}#shop".encode(), _HASHED.canonical.encode()]
+    world.store.apply(world.log, {})
+    assert _look_up(world.store) == UNKNOWN
+
+
+def test_a_tombstone_of_a_moment_ago_is_waited_for_too(world: _World) -> None:
+    """The run before the lift has written it, and a gateway may read it after the lift. Times ahead hold nothing up."""
+    _erasure(world).complete(1)
+    for ahead_ms, seconds in ((0, 4), (86_400_000, 5)):
+        world.log[-1] = world.log[-1]._replace(timestamp_ms=_NOW_MS + ahead_ms)
+        world.slept_seconds = 0
+        _erasure(world).lift()
+        assert world.slept_seconds == seconds
+        world.write_consent(_HASHED.canonical.encode(), to_value(_deny()))
+        world.write_consent(f"customer:{_ID}".encode(), None)
+
+
+def test_an_erasure_is_not_lifted_under_a_source_that_goes_on_writing(world: _World) -> None:
+    """What it writes in between would count."""
+    _erasure(world).complete(1)
+    world.meanwhile = lambda: world.write_consent(f"customer:{_ID}#shop".encode(), to_value(_ALLOWS))
+    with pytest.raises(RefusedError, match="still being written"):
+        _erasure(world).lift()
+    world.store.apply(world.log, {})
+    assert _passes(_look_up(world.store)) == 0
+
+
+def test_lifting_takes_back_the_signal_of_every_epoch(world: _World) -> None:
+    """Its key is the token of the epoch that was active then; no token that nobody was told is told by this."""
+    roots = {
+        (domain, epoch): TokenKey(bytes([len(domain), epoch]) * 16) for domain in ("crm", "ads") for epoch in (1, 2)
+    }
+    first = {place: root for place, root in roots.items() if place[1] == 1}
+    replace(_erasure(world), keyset=Keyset(first, {"crm": 1, "ads": 1}, TokenKey(bytes(32)))).complete(1)
+    told = {topic: set(signals) for topic, signals in world.signals.items()}
+    replace(_erasure(world), keyset=Keyset(roots, {"crm": 2, "ads": 2}, TokenKey(bytes(32)))).lift()
+    assert {topic: set(signals) for topic, signals in world.signals.items()} == told
+    assert all(value is None for signals in world.signals.values() for value in signals.values())
+
+
+@pytest.mark.parametrize("key", [f"customer:{_ID}%", f"{_ID}", f"customer:%37{_ID[1:]}:x", f"a:b:{_ID}#web"])
+def test_a_key_that_cannot_be_read_and_has_the_id_keeps_an_erasure_from_being_complete(world: _World, key: str) -> None:
+    """Nobody knows whom it names, and the id is there for everybody to see."""
+    world.compacted = True
+    world.log.append(ConsentRecord(0, 99, key.encode(), None, _NOW_MS))
+    compacted = _erasure(world).complete(1)["compacted"]
+    assert (compacted.progress, compacted.evidence["suspect_keys"]) == (Progress.PENDING, 1)
+    assert not _canary().is_in(json.dumps(compacted.plain()).encode())
+
+
+def test_keys_that_cannot_be_read_are_counted_in_the_certificate(world: _World) -> None:
+    """Also those that show nothing of the id, or have it as a part of another one."""
+    world.compacted = True
+    for key in (b"\xff", f"customer:9{_ID}%".encode(), None):
+        world.log.append(ConsentRecord(0, 99, key, None, _NOW_MS))
+    compacted = _erasure(world).complete(1)["compacted"]
+    assert (compacted.progress, compacted.evidence) == (Progress.DONE, {"unreadable_keys": 3})
+    assert "3 keys that cannot be read" in compacted.detail
 
 
 # Signals
@@ -647,7 +706,7 @@ def test_the_id_is_in_nothing_that_the_command_says_or_leaves_behind(directory: 
     assert [code for code, _out, _err in said] == [1, 1, 1, 1, 0]
     assert not _canary().is_in("".join(out + err for _code, out, err in said).encode())
     files = [path for path in directory.rglob("*") if path.is_file() and "consent-" not in str(path)]
-    assert len([path for path in files if path.parent.name == "erasures"]) == 1
+    assert len([path for path in files if path.parent.name == "erasures"]) == 2
     assert not [path for path in files if _canary().is_in(path.read_bytes() + str(path).encode())]
     del world
 
@@ -668,6 +727,20 @@ def test_a_run_completes_what_another_began_and_keeps_its_request(directory: Pat
     certificate.write_text(certificate.read_text().replace("COMPLETE", "PENDING"))
     code, _text, said = _cli(directory, "--verify", str(certificate))
     assert (code, "the text was changed" in said) == (1, True)
+
+
+def test_a_lift_leaves_the_certificate_of_the_erasure(directory: Path, world: _World) -> None:
+    """It is the only proof of it; the lift has one of its own beside it, and says it as JSON too."""
+    world.compacted = True
+    assert _cli(directory, *_ASKED)[0] == 0
+    (certificate,) = (directory / "state" / "erasures").iterdir()
+    before = certificate.read_bytes()
+    code, text, _said = _cli(directory, "--lift", "--reason", "new", "--ticket", "T-9", "--yes", "--format", "json")
+    assert (code, json.loads(text)["payload"]["request"]) == (0, {"reason": "new", "ticket": "T-9"})
+    assert certificate.read_bytes() == before
+    lifted = certificate.with_name(f"{certificate.stem}.lifted.json")
+    assert json.loads(lifted.read_text()) == json.loads(text)
+    assert [_cli(directory, "--verify", str(path))[0] for path in (certificate, lifted)] == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -125,17 +125,42 @@ class Erasure:
         return self._steps(reading, wait_seconds, write=True)
 
     def lift(self) -> None:
-        """Let a person be known again: from now on decisions count that are made under the readable key.
+        """Let a person be known again: decisions count that are written under the readable key from now on.
+
+        What somebody wrote there during the erasure is deleted first. A gateway may read the partition of the lift
+        before that of a tombstone, so both are apart by the time after which it stops without fresh consent: one that
+        still decides then has the tombstones.
 
         Raises:
-            RefusedError: There is no erasure of this person.
+            RefusedError: There is no erasure of this person, or decisions are still being written about them.
         """
-        if self.world.read(self.subject, self.hashed).erased_at is None:
+        reading = self.world.read(self.subject, self.hashed)
+        if reading.erased_at is None:
             raise RefusedError("there is no erasure of this person: nothing to lift")
+        for place in reading.speaking:
+            self.world.write_consent(place.key, None, place.partition)
+        last_ms = self.now_ms() if reading.speaking else reading.last_ms
+        # The times of records are the writers' own, so that one in the future must not hold it up.
+        left_seconds = last_ms / 1000 + self.max_staleness_seconds - self.now_ms() / 1000
+        self.sleep(min(max(0.0, left_seconds), self.max_staleness_seconds))
+        if self.world.read(self.subject, self.hashed).speaking:
+            raise RefusedError(
+                "decisions about this person are still being written and would count: end that at their source, "
+                "then run the command again. The erasure stands"
+            )
         self.world.write_consent(self._key, to_value(SourceState(self.now_ms(), {})))
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Take the signals back, whichever epoch was the active one when they were written."""
+        day_ms = self._day_ms(self.now_ms())
         for each in self.addressees():
-            if each.tokens and self.world.settings(each.signal_topic) is not None:
-                self.world.signal(each.signal_topic, each.tokens[0].token.encode(), None, self._day_ms(self.now_ms()))
+            if self.world.settings(each.signal_topic) is None:
+                continue
+            for key in dict.fromkeys(token.token.encode() for token in each.tokens):
+                # A token that no signal has is not published by taking it back.
+                if self.world.signalled(each.signal_topic, key):
+                    self.world.signal(each.signal_topic, key, None, day_ms)
 
     def _steps(self, reading: ConsentReading, wait_seconds: float, *, write: bool) -> dict[str, Step]:
         if reading.erased_at is None:
@@ -231,16 +256,28 @@ class Erasure:
     def _compacted(self, forgotten: Step) -> Step:
         if not forgotten.passed:
             return _NOT_BEGUN
-        remaining = self.world.read(self.subject, self.hashed).remaining
+        reading = self.world.read(self.subject, self.hashed)
+        evidence = {"unreadable_keys": reading.unreadable} if reading.unreadable else {}
+        if reading.suspect:
+            return Step(
+                Progress.PENDING,
+                f"{counted(reading.suspect, 'record')} of the consent topic have a key that names nobody and yet has "
+                "the id in it: delete them by tombstones under exactly these keys, and let the broker compact them",
+                {"records": reading.remaining, "suspect_keys": reading.suspect, **evidence},
+            )
+        remaining = reading.remaining
         if not remaining:
-            return Step(Progress.DONE, "no record of the consent topic has the id in its key")
+            said = "no record of the consent topic has the id in its key"
+            if reading.unreadable:
+                said += f"; {counted(reading.unreadable, 'key')} that cannot be read show no id as it is written"
+            return Step(Progress.DONE, said, evidence)
         settings = self.world.settings(self.world.consent_topic) or {}
         names = ("segment.ms", "min.cleanable.dirty.ratio", "max.compaction.lag.ms", "delete.retention.ms")
         return Step(
             Progress.PENDING,
             f"{counted(remaining, 'record')} of the consent topic still have the id in their keys, until the broker "
             "has rolled and compacted their segments, and the tombstones are older than delete.retention.ms",
-            {"records": remaining, "settings": {name: settings.get(name) for name in names}},
+            {"records": remaining, "settings": {name: settings.get(name) for name in names}, **evidence},
         )
 
     @staticmethod

@@ -38,6 +38,11 @@ def certificate_path(state_directory: Path, hashed: HashedSubject) -> Path:
     return state_directory / _DIRECTORY / f"{hashed.digest.hex()}.json"
 
 
+def lifted_path(path: Path) -> Path:
+    """Return where the certificate of the lift lies, beside that of the erasure."""
+    return path.with_suffix(".lifted.json")
+
+
 def payload(
     erasure: Erasure, steps: Mapping[str, Step], request: Mapping[str, str | None], digest: str, now_ms: int
 ) -> dict[str, Any]:

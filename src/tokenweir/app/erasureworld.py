@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
+from urllib.parse import unquote_to_bytes
 
 from tokenweir.adapters.admin import Admin
 from tokenweir.adapters.kafka_errors import KafkaFault
@@ -13,8 +15,8 @@ from tokenweir.adapters.topicwriter import Acknowledged, TopicWriter
 from tokenweir.app.enforcement import await_enforcement
 from tokenweir.config import Config
 from tokenweir.core.consent import (
-    ConsentKey,
     ConsentKeyError,
+    ConsentRecord,
     HashedSubject,
     SourceState,
     hashed_subject,
@@ -52,6 +54,9 @@ class ConsentReading:
         lifted: Whether the last record of the erasure lifts it.
         speaking: Keys with the readable id whose last record is no tombstone.
         remaining: How many records have the readable id in their key, tombstones included.
+        last_ms: The time of the last of them, in milliseconds since 1970; whoever wrote it has said so.
+        unreadable: How many records have a key that names nobody.
+        suspect: How many of these keys have the id in them all the same.
     """
 
     topic_id: str
@@ -60,6 +65,9 @@ class ConsentReading:
     lifted: bool = False
     speaking: list[KeyPlace] = field(default_factory=list)
     remaining: int = 0
+    last_ms: int = 0
+    unreadable: int = 0
+    suspect: int = 0
 
 
 class World(Protocol):
@@ -126,23 +134,18 @@ class KafkaWorld:
         """Read the whole consent topic, once."""
         topic, numbers = self.consent_topic, range(self._described.partitions)
         low, high = self._admin.low_watermarks(topic, numbers), self._admin.high_watermarks(topic, numbers)
-        found = ConsentReading(self._described.topic_id)
-        last: dict[KeyPlace, bool] = {}
-        for message in read_until(self._properties, topic, {number: (low[number], high[number]) for number in numbers}):
-            raw_key, value = _bytes(message.key()), _bytes(message.value())
-            try:
-                key = parse_key(raw_key)
-            except ConsentKeyError:
-                continue
-            place = Acknowledged(message.partition() or 0, message.offset() or 0)
-            if hashed_subject(key) == hashed:
-                timestamp_ms = message.timestamp()[1]
-                _note_erasure(found, key, parse_value(value, timestamp_ms), place, timestamp_ms)
-            elif key.subject == subject:
-                found.remaining += 1
-                last[KeyPlace(place.partition, raw_key or b"")] = value is not None
-        found.speaking = [place for place, speaks in last.items() if speaks]
-        return found
+        messages = read_until(self._properties, topic, {number: (low[number], high[number]) for number in numbers})
+        records = (
+            ConsentRecord(
+                message.partition() or 0,
+                message.offset() or 0,
+                _bytes(message.key()),
+                _bytes(message.value()),
+                message.timestamp()[1],
+            )
+            for message in messages
+        )
+        return reading_of(self._described.topic_id, records, subject, hashed)
 
     def write_consent(self, key: bytes, value: bytes | None, partition: int | None = None) -> Acknowledged:
         """Write a record to the consent topic."""
@@ -183,9 +186,39 @@ class KafkaWorld:
         return TopicWriter(self._properties, topic, CLIENT_ID).write(key, value, timestamp_ms=timestamp_ms)
 
 
-def _note_erasure(
-    found: ConsentReading, _key: ConsentKey, state: SourceState | None, place: Acknowledged, timestamp_ms: int
-) -> None:
+def reading_of(
+    topic_id: str, records: Iterable[ConsentRecord], subject: Subject, hashed: HashedSubject
+) -> ConsentReading:
+    """Return what the records of a consent topic, in the order of each partition, say of a person."""
+    found = ConsentReading(topic_id)
+    last: dict[KeyPlace, bool] = {}
+    shows_id = _finder(subject.id)
+    for record in records:
+        raw_key = record.key or b""
+        try:
+            key = parse_key(raw_key)
+        except ConsentKeyError:
+            found.unreadable += 1
+            found.suspect += shows_id(raw_key)
+            continue
+        if hashed_subject(key) == hashed:
+            state = parse_value(record.value, record.timestamp_ms)
+            _note_erasure(found, state, Acknowledged(record.partition, record.offset), record.timestamp_ms)
+        elif key.subject == subject:
+            found.remaining += 1
+            found.last_ms = max(found.last_ms, record.timestamp_ms)
+            last[KeyPlace(record.partition, raw_key)] = record.value is not None
+    found.speaking = [place for place, speaks in last.items() if speaks]
+    return found
+
+
+def _finder(id_: str) -> Callable[[bytes], bool]:
+    """Return whether a key that cannot be read has an id in it, as it is or with escapes, and not as part of a word."""
+    named = re.compile(rb"(?<!\w)" + re.escape(id_.encode()) + rb"(?!\w)", re.IGNORECASE)
+    return lambda key: any(named.search(text) is not None for text in (key, unquote_to_bytes(key)))
+
+
+def _note_erasure(found: ConsentReading, state: SourceState | None, place: Acknowledged, timestamp_ms: int) -> None:
     """Take one more record of the erasure itself into account; the last one stands."""
     if erasure_of(state) is None:
         found.erased_at, found.lifted = None, True

@@ -53,7 +53,7 @@ def erase(
     ] = None,
     status: Annotated[bool, typer.Option("--status", help="Only look how far it is; nothing is written.")] = False,
     lift: Annotated[
-        bool, typer.Option("--lift", help="End an erasure: decisions that are made from then on count again.")
+        bool, typer.Option("--lift", help="End an erasure: decisions that are written from then on count again.")
     ] = False,
     no_signal: Annotated[bool, typer.Option("--no-signal", help="Do not tell the readers of the outputs.")] = False,
     verify: Annotated[
@@ -97,7 +97,7 @@ def erase(
     order = _Order(found, loaded.digest, erasure, certificate_path(found.state.directory, erasure.hashed), request)
     signing = load(key_file) if status else load_or_make(key_file)
     if lift:
-        _lift(order, signing, yes=yes)
+        _lift(order, signing, format_, yes=yes)
         return
     before = {} if signing is None else earlier(order.path, signing.public_hex)
     erasure.earlier = before.get("steps", {})
@@ -160,15 +160,22 @@ def _certified(order: _Order, steps: Mapping[str, Step], signing: SigningKey | N
     return {"payload": document} if signing is None else store(order.path, document, signing)
 
 
-def _lift(order: _Order, signing: SigningKey | None, *, yes: bool) -> None:
+def _lift(order: _Order, signing: SigningKey | None, format_: Format, *, yes: bool) -> None:
     from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import.
+    from tokenweir.app.erasurecertificate import lifted_path  # noqa: PLC0415 - as above.
 
     erasure = order.erasure
     if not yes:
         have_typed("subject", erasure.subject.canonical, warning="decisions about this person will count again")
     with cluster_faults(order.config):
+        talk("what was decided under the readable id meanwhile is deleted first, and gateways get the time to know it")
         erasure.lift()
-        _certified(order, erasure.look(), signing)
+        # The certificate of the erasure stays: it is the only proof of it.
+        order.path = lifted_path(order.path)
+        certificate = _certified(order, erasure.look(), signing)
+    if format_ is Format.JSON:
+        out_json(certificate)
+        return
     out(f"{erasure.hashed.canonical}: the erasure is lifted; decisions have to be made anew")
 
 
