@@ -124,6 +124,8 @@ def test_a_token_that_is_no_text_is_refused_and_recorded(scene: Reversing) -> No
     assert scene.ask(scene.token(ADA), domain="\udcff").exit_code == 3
     assert scene.records()[-1]["cause"] == "not_granted"
     assert len(scene.records()) == before + 2
+    found = scene.run("audit", "find", "\udcff", "--entry", "customer", "--domain", "crm", "--format", "json")
+    assert json.loads(found.stdout)["found"] == []
 
 
 def test_what_cannot_be_a_token_has_no_value(scene: Reversing) -> None:

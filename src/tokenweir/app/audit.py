@@ -25,7 +25,7 @@ from tokenweir.adapters.auditfiles import (
     segments,
 )
 from tokenweir.adapters.auditlog import AuditLog
-from tokenweir.app.detokenize import Place, mark
+from tokenweir.app.detokenize import Place, is_text, mark
 from tokenweir.config import Config
 from tokenweir.core.detokenize.chain import ChainError, Checkpoint, Fault, Kind, Verdict, verify
 from tokenweir.core.tokens.secret import TokenKey
@@ -179,6 +179,7 @@ def find_tokens(
     marks = {
         mark(key, Place(place.entry, place.domain, epoch), token): (token, epoch)
         for token in tokens
+        if is_text(token)  # No record has a mark of anything else.
         for epoch in epochs
     }
     found: list[Sighting] = []

@@ -212,8 +212,8 @@ class Detokenizer:
     ) -> Asked:
         spec = self._policy.policy.tokens.get(place.entry)
         exact = Place(place.entry, place.domain, epoch)
-        fitting = [token for token in tokens if 0 < len(token) <= LONGEST_TOKEN and _is_text(token)]
-        if not _is_text(place.entry + place.domain):
+        fitting = [token for token in tokens if 0 < len(token) <= LONGEST_TOKEN and is_text(token)]
+        if not is_text(place.entry + place.domain):
             fitting = []  # There is no such place, and no mark of it.
         marks = [mark(self._mark_key, exact, token) for token in fitting[: MOST_TOKENS + 1]]
         return Asked(
@@ -245,7 +245,7 @@ class Detokenizer:
             return None, place.epoch or 0
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     """Whether a text can be written as UTF-8; arguments of a command line may have bytes that are none."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
