@@ -315,6 +315,7 @@ def test_words(reason: str, ticket: str, fault: Cause | None) -> None:
     [
         ("CASE-7", None),
         ("DSR-2026-7", None),
+        ("INC0012345", None),
         ("+4930901820", Cause.TICKET),
         ("4111111111111111", Cause.TICKET),
         ("030/90-18/20", Cause.TICKET),

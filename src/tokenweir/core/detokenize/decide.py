@@ -29,6 +29,8 @@ _TICKET: Final = re.compile(r"[!-~]{2,100}")
 #: What looks like a number of a person, in the digits of any script and however it is grouped, or like an e-mail
 #: address. A letter ends a number.
 _PERSONAL: Final = re.compile(r"@|\d(?:[\W_]{0,3}\d){5}")
+#: Tickets have numbers of their own; those of cards, phones and most countries' people have nine digits or more.
+_PERSONAL_TICKET: Final = re.compile(r"\d(?:[\W_]{0,3}\d){8}")
 
 
 class Cause(StrEnum):
@@ -137,13 +139,16 @@ def words_fault(reason: str, ticket: str, grants: LoadedGrants) -> Cause | None:
     tickets = grants.grants.tickets
     if not _TICKET.fullmatch(ticket) or "@" in ticket:
         return Cause.TICKET
-    fits = not _looks_personal(ticket) if tickets is None else re.fullmatch(tickets.pattern, ticket) is not None
+    if tickets is None:
+        fits = not _looks_personal(ticket, _PERSONAL_TICKET)
+    else:
+        fits = re.fullmatch(tickets.pattern, ticket) is not None
     return None if fits else Cause.TICKET
 
 
-def _looks_personal(text: str) -> bool:
+def _looks_personal(text: str, what: re.Pattern[str] = _PERSONAL) -> bool:
     """Whether a text holds what looks like a person's number or address, also in full-width characters and the like."""
-    return _PERSONAL.search(unicodedata.normalize("NFKC", text)) is not None
+    return what.search(unicodedata.normalize("NFKC", text)) is not None
 
 
 def decide(asked: Asked, grants: LoadedGrants, ledger: Ledger, now_ms: int, most_tokens: int = MOST_TOKENS) -> Decision:
