@@ -155,6 +155,26 @@ def test_rotate_does_not_guess_where_the_cluster_does_not_answer(cluster: Answer
     assert keys("rotate", "crm", "--unchecked").exit_code == 0
 
 
+def test_rotate_does_not_guess_at_a_partition_that_cannot_be_read(
+    cluster: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gateway may have fed the epoch already; the place is named."""
+    denied = KafkaFault("read", "GROUP_AUTHORIZATION_FAILED")
+
+    def groups(_admin: object, flows: Any, _prefix: str, _clock: object) -> list[GroupReading]:  # noqa: ANN401
+        reading = PartitionReading(flows[0].source, 4, "w", denied, None, 0)
+        return [GroupReading(flows[0].group, flows[0].stream, partitions=(reading,))]
+
+    monkeypatch.setattr(keyrollout, "read_groups", groups)
+    assert cluster.epochs == []
+
+    result = keys("rotate", "crm")
+
+    assert result.exit_code == 3
+    assert f"{TOPIC}-4: " in result.stderr
+    assert statuses() == {1: "active"}
+
+
 def test_an_unknown_key_domain_is_a_usage_error(cluster: Answers) -> None:
     """With a suggestion."""
     del cluster

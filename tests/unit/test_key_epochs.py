@@ -366,12 +366,15 @@ def test_another_keyset_is_not_taken_for_a_copy(retired: tuple[Path, Path], tmp_
     assert destroy(retired[0], "crm", 1, LATER, attested=said).complete
 
 
-def test_a_root_that_was_made_at_another_time_is_another_root(retired: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["root", "state"])
+def test_a_root_that_was_made_at_another_time_is_another_root(
+    retired: tuple[Path, Path], tmp_path: Path, part: str
+) -> None:
     """A copy of before a rotation may have been rotated on its own, under the same KEK: its epoch is not this one."""
     copy = tmp_path / "copy.json"
     document = content(retired[0])
     root = next(each for each in document["roots"] if (each["domain"], each["epoch"]) == ("crm", 1))
-    root["created_at"] = "2026-11-24T12:00:01Z"
+    (root if part == "root" else document["state"])["created_at"] = "2026-11-24T12:00:01Z"
     copy.write_text(json.dumps(document))
 
     done = destroy(retired[0], "crm", 1, LATER, backups=[copy], attested={OTHER_COPIES: "none; J. Doe"})
