@@ -70,7 +70,7 @@ def _end(run: Rotation, admin: Admin) -> None:
     said = "other-copies=there is no other copy; the test"
     done = json.loads(run.keys("destroy", CRM, "1", "--yes", "--format", "json", "--attest", said))
     assert done["state"] == "destroyed"
-    assert not done["not_looked_at"]
+    assert len(done["not_looked_at"]) == 1, "processes that began before"
 
 
 @pytest.mark.integration

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,17 @@ class Answers:
         self.epochs: list[str] | None = []
         self.digest = ""
         self.known = dict(topics or {})
+        self.written: set[str] = set()
         monkeypatch.setattr(keyrollout, "read_groups", self._groups)
         monkeypatch.setattr(keyrollout, "Admin", lambda *_: self)
 
     def topics(self) -> dict[str, int]:
         """The topics that there are."""
         return self.known
+
+    def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Nothing was ever written, but to topics that say so."""
+        return {number: int(topic in self.written and number == 0) for number in partitions}
 
     def _groups(self, _admin: object, flows: Any, _prefix: str, _clock: object) -> list[GroupReading]:  # noqa: ANN401
         if self.epochs is None:
@@ -107,6 +112,66 @@ def test_rotate_leaves_room_for_names(directory: Path, cluster: Answers) -> None
 
     assert result.exit_code == 3
     assert "249" in result.stderr
+    assert statuses() == {1: "active"}
+
+
+@pytest.mark.parametrize("epochs", ["2,1", "2+1,1", "3+2,1"])
+def test_rotate_refuses_an_epoch_that_gateways_have_fed(cluster: Answers, epochs: str) -> None:
+    """The keyset is an older copy then, and another root would make other tokens in the same topic."""
+    cluster.epochs = ["1,1", epochs]
+
+    result = keys("rotate", "crm")
+
+    assert result.exit_code == 3
+    assert "epoch 2 or a later one of customer.interactions.crm was fed" in result.stderr
+    assert "older copy" in result.stderr
+    assert statuses() == {1: "active"}
+    assert keys("rotate", "crm", "--unchecked").exit_code == 0
+    assert statuses() == {1: "retiring", 2: "active"}
+
+
+def test_rotate_refuses_an_epoch_whose_topic_was_written(cluster: Answers) -> None:
+    """A topic that was only created is no reason; nor are gateways of another policy, or epochs of another domain."""
+    cluster.known = {f"{TOPIC}.crm.e2": 3}
+    cluster.written = {f"{TOPIC}.crm.e2"}
+    cluster.epochs = ["1,1"]
+
+    refused = keys("rotate", "crm")
+    cluster.written = {f"{TOPIC}.crm"}
+    cluster.epochs = ["1,2", "1,2+1"]
+    fresh = keys("rotate", "crm")
+
+    assert refused.exit_code == 3
+    assert f"{TOPIC}.crm.e2 has been written before" in refused.stderr
+    assert fresh.exit_code == 0, fresh.output
+
+
+def test_rotate_does_not_guess_where_the_cluster_does_not_answer(cluster: Answers) -> None:
+    """Only ``--unchecked`` goes on without it."""
+    cluster.epochs = None
+
+    assert keys("rotate", "crm").exit_code == 3
+    assert statuses() == {1: "active"}
+    assert keys("rotate", "crm", "--unchecked").exit_code == 0
+
+
+def test_rotate_does_not_guess_at_a_partition_that_cannot_be_read(
+    cluster: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gateway may have fed the epoch already; the place is named."""
+    denied = KafkaFault("read", "GROUP_AUTHORIZATION_FAILED")
+
+    def groups(_admin: object, flows: Any, _prefix: str, _clock: object) -> list[GroupReading]:  # noqa: ANN401
+        reading = PartitionReading(flows[0].source, 4, "w", denied, None, 0)
+        return [GroupReading(flows[0].group, flows[0].stream, partitions=(reading,))]
+
+    monkeypatch.setattr(keyrollout, "read_groups", groups)
+    assert cluster.epochs == []
+
+    result = keys("rotate", "crm")
+
+    assert result.exit_code == 3
+    assert f"{TOPIC}-4: " in result.stderr
     assert statuses() == {1: "active"}
 
 
@@ -166,7 +231,7 @@ def test_with_a_directory_nobody_can_be_asked(directory: Path) -> None:
     assert keys("destroy", "crm", "1", "--keys", "keys", "--yes").exit_code == 2
     result = keys("destroy", "crm", "1", "--keys", "keys", "--yes", "--unchecked", "--format", "json")
     assert result.exit_code == 1
-    assert len(json.loads(result.stdout)["not_looked_at"]) == 2
+    assert len(json.loads(result.stdout)["not_looked_at"]) == 3
 
 
 def _retired(cluster: Answers) -> None:
@@ -189,7 +254,9 @@ def test_destroy_tells_the_truth(cluster: Answers) -> None:
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert document["state"] == "destroyed"
-    assert document["not_looked_at"] == []
+    (holders,) = document["not_looked_at"]
+    assert "tokenweir serve" in holders
+    assert "restarted" in holders
     assert {copy["what"]: copy["state"] for copy in document["copies"]}["other-copies"] == "attested"
     assert statuses() == {1: "destroyed", 2: "active"}
     assert "destroyed" in keys("list").stdout
@@ -211,7 +278,19 @@ def test_destroy_refuses_while_a_gateway_feeds_the_epoch_or_a_mapping_leads_on(c
     assert statuses()[1] == "retired"
 
 
-@pytest.mark.parametrize("attest", ["other-copies", "=gone", "othercopies=gone", "other-copies="])
+@pytest.mark.parametrize(
+    "attest",
+    [
+        "other-copies",
+        "=gone",
+        "othercopies=gone",
+        "other-copies=",
+        "other-copies=Tokenweir found: gone: no copy",
+        f"other-copies={'w' * 1025}",
+        "other-copies=gone\x1b[2J",
+        f"/{'p' * 4096}=gone",
+    ],
+)
 def test_an_attestation_has_a_subject_and_words(cluster: Answers, attest: str) -> None:
     """Anything else is a usage error, and nothing is destroyed."""
     _retired(cluster)

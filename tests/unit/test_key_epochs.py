@@ -350,6 +350,102 @@ def test_copies_that_are_named_lose_the_root_and_nothing_else(retired: tuple[Pat
         assert token((copy, retired[1])) == token(retired)
 
 
+@pytest.mark.parametrize("apart", [timedelta(0), timedelta(days=1)])
+def test_another_keyset_is_not_taken_for_a_copy(retired: tuple[Path, Path], tmp_path: Path, apart: timedelta) -> None:
+    """That of another installation has the same key domain and epoch; its root is in use, and stays."""
+    other = (tmp_path / "prod" / "keyset.json", tmp_path / "prod" / "kek.key")
+    init_keyset(*other, ["crm", "ads"], NOW + apart)
+    before = other[0].read_bytes()
+
+    done = destroy(retired[0], "crm", 1, LATER, backups=[other[0]], attested={OTHER_COPIES: "none; J. Doe"})
+
+    assert not done.complete
+    assert {copy.what: copy.words for copy in done.remaining}[str(other[0])].startswith("another keyset")
+    assert other[0].read_bytes() == before
+    said = {str(other[0]): "of another installation; J. Doe"}
+    assert destroy(retired[0], "crm", 1, LATER, attested=said).complete
+
+
+@pytest.mark.parametrize("part", ["root", "state"])
+def test_a_root_that_was_made_at_another_time_is_another_root(
+    retired: tuple[Path, Path], tmp_path: Path, part: str
+) -> None:
+    """A copy of before a rotation may have been rotated on its own, under the same KEK: its epoch is not this one."""
+    copy = tmp_path / "copy.json"
+    document = content(retired[0])
+    root = next(each for each in document["roots"] if (each["domain"], each["epoch"]) == ("crm", 1))
+    (root if part == "root" else document["state"])["created_at"] = "2026-11-24T12:00:01Z"
+    copy.write_text(json.dumps(document))
+
+    done = destroy(retired[0], "crm", 1, LATER, backups=[copy], attested={OTHER_COPIES: "none; J. Doe"})
+
+    assert next(each.what for each in done.remaining) == str(copy)
+    assert wrapped(copy, "crm", 1)
+
+
+def test_a_copy_under_a_former_kek_is_a_copy(retired: tuple[Path, Path], tmp_path: Path) -> None:
+    """It was made before the keyset was wrapped anew, and loses its root."""
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(retired[0].read_bytes())
+    rewrap(*retired, retired[1].with_name("second.key"), NOW)
+
+    assert destroy(retired[0], "crm", 1, LATER, backups=[copy], attested={OTHER_COPIES: "none; J. Doe"}).complete
+    assert "wrapped" not in row_of(copy, "crm", 1)
+
+
+def test_a_kek_counts_whatever_the_clock_said(retired: tuple[Path, Path]) -> None:
+    """A clock that was set back before the keyset was wrapped anew hides no KEK that opens a copy."""
+    first = content(retired[0])["kek"]["id"]
+    second_file, third_file = (retired[1].with_name(name) for name in ("second.key", "third.key"))
+    _, second = rewrap(*retired, second_file, NOW - timedelta(minutes=30))
+    rewrap(retired[0], second_file, third_file, LATER)
+    third = content(retired[0])["kek"]["id"]
+
+    destroy(retired[0], "crm", 1, LATER)
+    rewrap(retired[0], third_file, retired[1].with_name("fourth.key"), LATER)
+    said = {f"kek:{second}": "shredded", f"kek:{third}": "shredded"}
+    done = destroy(retired[0], "crm", 1, LATER, attested=said)
+
+    assert f"kek:{first}" in [copy.what for copy in done.remaining]
+
+
+@pytest.mark.parametrize(
+    "attested",
+    [
+        {OTHER_COPIES: "w" * 1025},
+        {OTHER_COPIES: "gone\n"},
+        {OTHER_COPIES: " tokenweir found: gone: it is gone"},
+        {"/there": "tokenweir found: bogus: it is gone"},
+        {"/the\x1bre": "gone"},
+        {"/" + "p" * 4096: "gone"},
+    ],
+)
+def test_words_that_cannot_be_kept_are_refused_before_a_copy_is_touched(
+    retired: tuple[Path, Path], tmp_path: Path, attested: dict[str, str]
+) -> None:
+    """What a person says is neither too long for the keyset nor to be mistaken for what the program found."""
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(retired[0].read_bytes())
+
+    with pytest.raises(UsageError):
+        destroy(retired[0], "crm", 1, LATER, backups=[copy], attested=attested)
+
+    assert wrapped(copy, "crm", 1)
+    assert statuses(retired[0])[1] == "retired"
+
+
+def test_a_copy_with_a_name_that_cannot_be_kept_is_refused(retired: tuple[Path, Path], tmp_path: Path) -> None:
+    """Before anything is touched; and one with a very long name that can be kept is listed with as many words."""
+    with pytest.raises(UsageError):
+        destroy(retired[0], "crm", 1, LATER, backups=[tmp_path / "cop\udc80y.json"])
+    assert statuses(retired[0])[1] == "retired"
+
+    long = tmp_path.joinpath(*["d" * 200] * 6, "keyset.json")
+    long.parent.mkdir(parents=True)
+    long.write_text("{}")
+    assert str(long) in [copy.what for copy in destroy(retired[0], "crm", 1, LATER, backups=[long]).remaining]
+
+
 def test_a_copy_that_cannot_be_cleaned_remains_until_somebody_attests_it(
     retired: tuple[Path, Path], tmp_path: Path
 ) -> None:

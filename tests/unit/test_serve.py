@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from tests.support.reversing import GRANTS, REASON, TICKET, Reversing
 from tests.support.serving import Serving
 
 from tokenweir.adapters.auditlog import AuditLog
+from tokenweir.adapters.keychanges import retire, rotate
+from tokenweir.adapters.keydestruction import destroy
 from tokenweir.api.documents import Problem
 from tokenweir.api.limits import MOST_CALLERS, Buckets
 from tokenweir.api.problems import PROBLEMS, problem
@@ -82,6 +85,26 @@ def test_values_come_with_a_record_before_them(api: Serving) -> None:
     assert (record["kind"], record["id"], record["channel"]) == ("answer", document["id"], "api")
     assert record["by"] == {"oidc": "alice-sub"}
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_destroyed_epoch_is_refused_without_a_restart(scene: Reversing, issuer: Issuer) -> None:
+    """The process still has the root in its memory; the file says that it must not be used, or cannot be read."""
+    keyset, kek = scene.directory / "keys/keyset.json", scene.directory / "keys/kek.key"
+    old = scene.token(ADA)
+    rotate(keyset, kek, "crm", datetime.now(UTC))
+    retire(keyset, "crm", datetime.now(UTC))
+    new = scene.token(ADA)
+    with Serving(scene, issuer) as api:
+        api.accept("alice-sub")
+        assert api.ask("alice-sub", old, epoch=1).json()["values"] == [ADA]
+        destroy(keyset, "crm", 1, datetime.now(UTC))
+
+        assert code(api.ask("alice-sub", old, epoch=1)) == "refused"
+        assert scene.records()[-1]["cause"] == "key"
+        assert api.ask("alice-sub", new, epoch=2).json()["values"] == [ADA]
+        assert api.ask("alice-sub", new).json()["values"] == [ADA], "one epoch is left, which needs no name"
+        keyset.rename(keyset.with_name("elsewhere.json"))
+        assert code(api.ask("alice-sub", new, epoch=2)) == "refused"
 
 
 def test_a_field_stands_for_entry_and_key_domain(api: Serving) -> None:

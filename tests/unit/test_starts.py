@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -14,18 +15,24 @@ from tokenweir.adapters.consumer import Committed, GroupConsumer, Partition
 from tokenweir.adapters.engines import EngineName
 from tokenweir.adapters.freshness import Freshness
 from tokenweir.adapters.kafka_errors import KafkaFault, UnstableOffsetsError
+from tokenweir.adapters.keychanges import rotate
+from tokenweir.adapters.keysource import init_keyset
 from tokenweir.config import load_config
+from tokenweir.core.context import domain_of, fed_epochs
 from tokenweir.errors import PreflightError, RefusedError
 from tokenweir.runtime import checks, starts
 from tokenweir.runtime.assignment import Assignment, AssignmentSettings
 from tokenweir.runtime.checks import Check
 from tokenweir.runtime.clock import SystemClock
-from tokenweir.runtime.gateway import Gateway
+from tokenweir.runtime.gateway import Gateway, keyset_path
+from tokenweir.runtime.keyrows import outputs_of as stream_outputs
+from tokenweir.runtime.keyrows import read_rows
 from tokenweir.runtime.position import ConsentPosition, Source
 from tokenweir.runtime.sources import read_text
 from tokenweir.runtime.topicwatch import TopicWatch
 
 _POLICY = Path(__file__).parents[2] / "deploy" / "config" / "minimal-policy.yaml"
+_NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 _NONE = Committed(None, "")
 _LOADING = KafkaFault("read", "COORDINATOR_LOAD_IN_PROGRESS", retriable=True)
 _DENIED = KafkaFault("read", "GROUP_AUTHORIZATION_FAILED")
@@ -136,6 +143,32 @@ def test_a_fit_group_passes(gateway: Gateway, cluster: _Cluster) -> None:
     """Nothing is written for it."""
     assert [check.ok for check in _check(gateway, cluster)] == [True]
     assert _set(gateway, cluster) == []
+
+
+def test_a_keyset_that_is_older_than_what_was_committed_is_refused(gateway: Gateway, cluster: _Cluster) -> None:
+    """After a rollback of the file an epoch that was fed would be made a second time, with another root."""
+    kept = keyset_path(gateway.config)
+    kek = kept.with_name("kek.key")
+    loaded = gateway.policy()
+    domains = {domain_of(loaded.policy, each.audience) for each in loaded.policy.streams["interactions"].outputs}
+    init_keyset(kept, kek, domains, _NOW)
+    old = kept.read_bytes()
+    (domain, *_) = domains
+    rotate(kept, kek, domain, _NOW)
+    outputs = stream_outputs(loaded.policy, "interactions", read_rows(gateway.config))
+    position = ConsentPosition("id-consent", loaded.digest, {0: 7}, Source("id-source", 2), epochs=fed_epochs(outputs))
+    cluster.group[1] = Committed(20, position.encode())
+
+    assert all(check.ok for check in _check(gateway, cluster))
+    kept.write_bytes(old)
+    (refused,) = [check for check in _check(gateway, cluster) if not check.ok]
+
+    assert "keyset.json is older than what was committed" in str(refused)
+    assert ".e2 was fed" in str(refused)
+    assert "restore the newer copy" in str(refused)
+    other = ConsentPosition("id-consent", "another", {0: 7}, Source("id-source", 2), epochs=position.epochs)
+    cluster.group[1] = Committed(20, other.encode())
+    assert all(check.ok for check in _check(gateway, cluster)), "the outputs of another policy may be others"
 
 
 def test_a_coordinator_that_is_only_just_loading_is_asked_again(gateway: Gateway, cluster: _Cluster) -> None:

@@ -35,6 +35,11 @@ OTHER_COPIES: Final = "other-copies"
 KEK: Final = "kek:"
 
 _PIECE_BYTES: Final = 1 << 16
+#: What the keyset's file has room for.
+_MOST_WHAT: Final = 4096
+_MOST_WORDS: Final = 1024
+#: Before what the program found itself; whoever attests may not say it.
+_LOOKED: Final = "tokenweir found: "
 
 
 class CopyState(StrEnum):
@@ -107,12 +112,13 @@ def destroy(  # noqa: PLR0913 - what it ends, and what is known of its copies.
     said = dict(attested or {})
     present = read_keyset(keyset_path)
     known = _root(present, domain, epoch)
+    _check_words(said, backups)
     _check_attested(said, present, known, backups)
-    places = {copy.what: copy for copy in (_scrub(path, domain, epoch) for path in backups)}
+    places = {copy.what: copy for copy in (_scrub(path, present, known) for path in backups)}
 
     def change(content: KeysetFile) -> KeysetFile:
         root = _root(content, domain, epoch)
-        keks = root.keks or _keks_of(content, root)
+        keks = root.keks or _keks_of(content)
         marks = _marks(root, said, places, now)
         changed = root.model_copy(update={"wrapped": None, "keks": keks, "attested": marks or None})
         done = all(copy.state is not CopyState.REMAINS for copy in _copies(keyset_path, changed, places))
@@ -143,10 +149,28 @@ def _root(content: KeysetFile, domain: str, epoch: int) -> WrappedRoot:
     return root
 
 
-def _keks_of(content: KeysetFile, root: WrappedRoot) -> list[str]:
-    """Return the fingerprint of every KEK that wrapped a root in its life."""
-    former = [kek.id for kek in content.former_keks or () if kek.replaced_at >= root.created_at]
-    return list(dict.fromkeys([*former, content.kek.id]))
+def _keks_of(content: KeysetFile) -> list[str]:
+    """Return the fingerprint of every KEK that may have wrapped a root in its life.
+
+    Times do not tell which ones did: a clock that was set back would hide one that opens a copy.
+    """
+    return list(dict.fromkeys([*(kek.id for kek in content.former_keks or ()), content.kek.id]))
+
+
+def _check_words(said: Mapping[str, str], backups: Sequence[Path]) -> None:
+    """Refuse what the keyset cannot keep, and words that read like those of the program, before anything is touched.
+
+    Raises:
+        UsageError: one of them is too long, cannot be printed, or begins as what the program itself found.
+    """
+    for what in (*said, *map(str, backups)):
+        if len(what) > _MOST_WHAT or not what.isprintable():
+            raise UsageError(f"the name of a copy has at most {_MOST_WHAT} characters, which can all be printed")
+    for what, statement in said.items():
+        if len(statement) > _MOST_WORDS or not statement.isprintable():
+            raise UsageError(f"say of '{what}' in at most {_MOST_WORDS} characters, which can all be printed")
+        if statement.strip().casefold().startswith(_LOOKED.partition(":")[0]):
+            raise UsageError(f"say of '{what}' what a person knows; 'tokenweir found' is what the program says")
 
 
 def _check_attested(said: Mapping[str, str], content: KeysetFile, root: WrappedRoot, backups: Sequence[Path]) -> None:
@@ -161,7 +185,7 @@ def _check_attested(said: Mapping[str, str], content: KeysetFile, root: WrappedR
             f"{KEK}{content.kek.id} wraps the keyset now, so it is not gone; "
             "wrap the other roots anew with 'tokenweir keys rewrap' first"
         )
-    keks = root.keks or _keks_of(content, root)
+    keks = root.keks or _keks_of(content)
     named = {str(path) for path in backups} | {mark.what for mark in root.attested or ()}
     known = {OTHER_COPIES, *(f"{KEK}{each}" for each in keks), *named}
     for what, statement in said.items():
@@ -178,13 +202,11 @@ def _marks(root: WrappedRoot, said: Mapping[str, str], places: Mapping[str, Copy
     """
     marks = {mark.what: mark for mark in root.attested or ()}
     for what, copy in places.items():
-        marks[what] = Attestation(what=what, statement=f"{_LOOKED}{copy.state.value}: {copy.words}", at=instant(now))
+        found = f"{_LOOKED}{copy.state.value}: {copy.words}"[:_MOST_WORDS]
+        marks[what] = Attestation(what=what, statement=found, at=instant(now))
     for what, statement in said.items():
         marks[what] = Attestation(what=what, statement=statement, at=instant(now))
     return list(marks.values())
-
-
-_LOOKED: Final = "tokenweir found: "
 
 
 def _copies(keyset_path: Path, root: WrappedRoot, places: Mapping[str, Copy]) -> list[Copy]:
@@ -225,12 +247,29 @@ def _remembered(mark: Attestation) -> Copy:
     return Copy(mark.what, CopyState(state), words)
 
 
-def _scrub(path: Path, domain: str, epoch: int) -> Copy:
-    """Take a root out of a copy of the keyset."""
+def _is_other(content: KeysetFile, present: KeysetFile, root: WrappedRoot) -> bool:
+    """Whether a file is not a copy of the keyset: another one, as of another installation, may have the same epochs.
+
+    A copy was made with the same state, has the root from the same time, and is wrapped by a KEK that the keyset has or
+    had.
+    """
+    same_place = (each for each in content.roots if (each.domain, each.epoch) == (root.domain, root.epoch))
+    return (
+        content.state.created_at != present.state.created_at
+        or any(each.created_at != root.created_at for each in same_place)
+        or content.kek.id not in _keks_of(present)
+    )
+
+
+def _scrub(path: Path, present: KeysetFile, known: WrappedRoot) -> Copy:
+    """Take a root out of a copy of the keyset; another keyset is not touched."""
     what = str(path)
+    domain, epoch = known.domain, known.epoch
     found: list[bool] = []
 
     def change(content: KeysetFile) -> KeysetFile:
+        if _is_other(content, present, known):
+            raise KeysError("another keyset: it was made, or is wrapped, as no copy of this one was; it is not touched")
         found[:] = [root.wrapped is not None for root in content.roots if (root.domain, root.epoch) == (domain, epoch)]
         roots = [
             root.model_copy(update={"status": "destroying", "wrapped": None})

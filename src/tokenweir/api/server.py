@@ -32,6 +32,7 @@ from tokenweir.app.workspace import Workspace
 from tokenweir.config import Config
 from tokenweir.errors import FileFormatError, FindingsError, RefusedError, RegistryError, UsageError
 from tokenweir.runtime.gateway import keyset_of
+from tokenweir.runtime.keyrows import destroyed_roots
 from tokenweir.runtime.statelock import open_lock, try_lock
 from tokenweir.telemetry import metrics
 from tokenweir.telemetry.collector import metrics_registry
@@ -95,7 +96,14 @@ def open_service(workspace: Workspace, stack: ExitStack) -> Service:
     audit_log.checkpoint()  # The first look reads a month of records, for which the limit of a request is too short.
     audit = AuditThread(audit_log, config.detokenize.audit.timeout_seconds)
     keyset = keyset_of(config)
-    service = Detokenizer(workspace.policy, grants, keyset, audit, most_tokens=config.detokenize.tokens)
+    service = Detokenizer(
+        workspace.policy,
+        grants,
+        keyset,
+        audit,
+        destroyed=lambda: destroyed_roots(config),
+        most_tokens=config.detokenize.tokens,
+    )
     slots = config.state.directory / "serve"
     lock = stack.enter_context(open_lock(slots))
     if not try_lock(lock, passing=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
@@ -91,6 +91,8 @@ class Detokenizer:
         grants: The grants in force.
         keyset: The open keyset.
         audit: The audit log.
+        destroyed: Says which roots, by key domain and epoch, were destroyed since the keyset was opened. It is asked
+            for each request, and may raise KeysError; then nothing is reversed.
         most_tokens: Tokens that one request may have.
         random_id: Makes ids that nobody can guess.
     """
@@ -102,6 +104,7 @@ class Detokenizer:
         keyset: Keyset,
         audit: Transactor,
         *,
+        destroyed: Callable[[], Collection[tuple[str, int]]],
         most_tokens: int = 100,
         random_id: Callable[[], str] = lambda: secrets.token_hex(12),
     ) -> None:
@@ -110,6 +113,7 @@ class Detokenizer:
         self._keyset = keyset
         self._audit = audit
         self._mark_key = keyset.audit_mark_key()
+        self._destroyed = destroyed
         self._most_tokens = min(most_tokens, MOST_TOKENS)
         self._random_id = random_id
 
@@ -139,7 +143,8 @@ class Detokenizer:
     def epochs(self, domain: str) -> tuple[int, ...]:
         """Return the epochs of a key domain that have a root; where there are several, a request must name one."""
         try:
-            return self._keyset.epochs(domain)
+            gone = self._destroyed()
+            return tuple(epoch for epoch in self._keyset.epochs(domain) if (domain, epoch) not in gone)
         except KeysError:
             return ()
 
@@ -238,7 +243,7 @@ class Detokenizer:
             return None, 0  # A token of one epoch is a plausible value's token in another.
         try:
             epoch = self._keyset.epoch(place.domain) if place.epoch is None else place.epoch
-            if spec is None or not build(spec).reversible:
+            if spec is None or not build(spec).reversible or (place.domain, epoch) in self._destroyed():
                 return None, epoch
             return self._keyset.tokenizer(place.domain, place.entry, spec, epoch), epoch
         except KeysError:

@@ -16,7 +16,7 @@ from tokenweir.adapters.producer import TRANSACTION_TIMEOUT_MS
 from tokenweir.app.enforcement import flows_of
 from tokenweir.config import Config
 from tokenweir.core.context import EpochOutput, topic_of
-from tokenweir.core.epochs import mapping_topic, read_epochs
+from tokenweir.core.epochs import epoch_topic, mapping_topic, read_epochs
 from tokenweir.core.policy.loader import LoadedPolicy
 from tokenweir.runtime.clock import SystemClock
 from tokenweir.runtime.keyrows import outputs_of, read_rows
@@ -38,12 +38,14 @@ class Fed(NamedTuple):
         epochs: The epochs by topic of the first epoch; None where that cannot be told.
         why_not: Why it cannot.
         undecided: Whether that is for a transaction with its offsets, which passes.
+        unread: Whether the cluster did not say what was committed.
     """
 
     place: str
     epochs: dict[str, tuple[int, ...]] | None
     why_not: str = ""
     undecided: bool = False
+    unread: bool = False
 
 
 class Rollout:
@@ -68,13 +70,33 @@ class Rollout:
     def too_long(self) -> str:
         """Return an output whose name leaves no room for the names of later topics, "" where there is none."""
         policy = self._loaded.policy
-        later = max((row.epoch for row in read_rows(self.config) if row.domain == self._domain), default=0) + 1
+        later = self._next()
         bases = (topic for stream in policy.streams for topic in self._domains(stream).values())
         return next((base for base in bases if len(mapping_topic(base, later)) > _TOPIC_CHARACTERS), "")
 
     def without(self, epoch: int) -> list[str]:
         """Return in words the partitions whose last commit was not by a gateway that feeds an epoch."""
         return [said for said in (_lacks(fed, epoch) for fed in self._settled()) if said]
+
+    def ahead(self) -> list[str]:
+        """Return in words what shows that the epoch of a next rotation was there before: the keyset is an old copy.
+
+        That are partitions committed by a gateway that fed it or a later one, or for which the cluster does not say,
+        and topics of the epoch to which anything was ever written. A gateway with another policy is not judged.
+        """
+        epoch, topics = self._next(), self._admin.topics()
+        said = [f"{fed.place}: {fed.why_not}" if fed.unread else _beyond(fed, epoch) for fed in self._settled()]
+        bases = {topic for stream in self._loaded.policy.streams for topic in self._domains(stream).values()}
+        said += [
+            f"{topic} has been written before"
+            for topic in sorted(epoch_topic(base, epoch) for base in bases)
+            if topic in topics and any(self._admin.high_watermarks(topic, range(topics[topic])).values())
+        ]
+        return [each for each in said if each]
+
+    def _next(self) -> int:
+        """Return the epoch that a rotation begins."""
+        return max((row.epoch for row in read_rows(self.config) if row.domain == self._domain), default=0) + 1
 
     def still(self, epoch: int) -> list[str]:
         """Return in words the partitions whose last commit was by a gateway that feeds an epoch, or may be."""
@@ -115,7 +137,7 @@ class Rollout:
             if group.replay and not group.members:
                 continue  # Whoever joins it has the keyset of then.
             if group.fault is not None:
-                yield Fed(group.group, None, str(group.fault))
+                yield Fed(group.group, None, str(group.fault), unread=True)
             for reading in group.partitions:
                 yield self._read(group, group.stream, reading)
 
@@ -131,7 +153,7 @@ class Rollout:
     def _read(self, group: GroupReading, stream: str, reading: PartitionReading) -> Fed:
         place = f"{group.group} {reading.topic}-{reading.partition}"
         if reading.fault is not None:
-            return Fed(place, None, str(reading.fault), isinstance(reading.fault, UnstableOffsetsError))
+            return Fed(place, None, str(reading.fault), isinstance(reading.fault, UnstableOffsetsError), unread=True)
         position = reading.position
         if position is None:
             return Fed(place, None, "no gateway has committed an offset yet")
@@ -146,6 +168,12 @@ def _lacks(fed: Fed, epoch: int) -> str:
         return f"{fed.place}: {fed.why_not}"
     topics = [topic for topic, epochs in fed.epochs.items() if epoch not in epochs]
     return f"{fed.place}: epoch {epoch} of {', '.join(topics)} was not fed" if topics else ""
+
+
+def _beyond(fed: Fed, epoch: int) -> str:
+    """Return in words that an epoch or a later one was fed, "" where that is not known."""
+    topics = [topic for topic, epochs in (fed.epochs or {}).items() if max(epochs) >= epoch]
+    return f"{fed.place}: epoch {epoch} or a later one of {', '.join(topics)} was fed" if topics else ""
 
 
 def _has(fed: Fed, epoch: int) -> str:

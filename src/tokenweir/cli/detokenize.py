@@ -129,6 +129,7 @@ def open_service(workspace: Workspace) -> Detokenizer:
     from tokenweir.app.detokenize import Detokenizer  # noqa: PLC0415 - as above.
     from tokenweir.app.grantsfile import GrantsFile  # noqa: PLC0415 - as above.
     from tokenweir.runtime.gateway import keyset_of  # noqa: PLC0415 - as above.
+    from tokenweir.runtime.keyrows import destroyed_roots  # noqa: PLC0415 - as above.
 
     config = workspace.config
     if config is None or config.detokenize.grants is None:
@@ -138,7 +139,14 @@ def open_service(workspace: Workspace) -> Detokenizer:
     audit_log.checkpoint()  # The first look reads a month of records, for which the limit of a request is too short.
     audit = AuditThread(audit_log, config.detokenize.audit.timeout_seconds)
     grants = GrantsFile(config.detokenize.grants, workspace.policy)
-    return Detokenizer(workspace.policy, grants, keyset, audit, most_tokens=config.detokenize.tokens)
+    return Detokenizer(
+        workspace.policy,
+        grants,
+        keyset,
+        audit,
+        destroyed=lambda: destroyed_roots(config),
+        most_tokens=config.detokenize.tokens,
+    )
 
 
 def _place(  # noqa: PLR0917 - one parameter per option.

@@ -37,6 +37,10 @@ UncheckedOption = Annotated[
 ]
 
 _RESTART = "restart every gateway and replay, one after the other: a running one goes on with the keyset it began with"
+_HOLDERS = (
+    "processes that began before this and hold the root until they are restarted: tokenweir serve, keys map, and "
+    "command-line tools that reverse tokens"
+)
 _SHOWN = 8
 
 
@@ -67,14 +71,17 @@ def register(group: typer.Typer) -> None:
 
 def rotate(
     domain: DomainArgument,
+    *,
     config: ConfigOption = None,
     keys: KeysOption = None,
+    unchecked: UncheckedOption = False,
 ) -> None:
     """Begin a new epoch of a key domain: new tokens, in topics of their own beside the old ones.
 
     An output topic carries one epoch for life. After a restart each output of the key domain is also written to
     {topic}.eN; the old topic goes on as it is until `keys retire`. Nothing can join the tokens of both epochs, unless
-    `keys map` writes which is which.
+    `keys map` writes which is which. Refused where gateways or topics show that the new epoch was there before, so
+    that the keyset is an older copy; with --keys nobody is asked.
     """
     from tokenweir.adapters.keychanges import rotate as begin_epoch  # noqa: PLC0415 - slow to import.
 
@@ -82,6 +89,8 @@ def rotate(
     rollout = None if keys is not None else _rollout(config, domain)
     if rollout is not None and (too_long := rollout.too_long()):
         raise RefusedError(f"{too_long} leaves no room for the names of its later topics; Kafka takes 249 characters")
+    if rollout is not None and not unchecked:
+        _require_new(rollout)
     made = begin_epoch(files.keyset, files.kek, domain, datetime.now(UTC))
     talk(
         f"{files.keyset}: epoch {made.epoch} of key domain {domain} is active; epoch {made.epoch - 1} is fed beside it"
@@ -213,6 +222,18 @@ def destroy(
         raise typer.Exit(1)
 
 
+def _require_new(rollout: Rollout) -> None:
+    from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import.
+
+    with cluster_faults(rollout.config):
+        ahead = rollout.ahead()
+    if ahead:
+        raise RefusedError(
+            f"the new epoch is not known to be new: {_few(ahead)}. Where keyset.json is an older copy, restore the "
+            "newer one; another root would make other tokens in the same topic. If it is the newest, say --unchecked"
+        )
+
+
 def _require_no_mappings(rollout: Rollout, epoch: int) -> None:
     from tokenweir.app.cluster import cluster_faults  # noqa: PLC0415 - slow to import.
 
@@ -229,7 +250,7 @@ def _report(done: Destruction, format_: Format, *, checked: bool) -> None:
     from tokenweir.adapters.keydestruction import OVERWRITING  # noqa: PLC0415 - slow to import.
 
     state = "destroyed" if done.complete else "destruction pending"
-    not_looked_at = [] if checked else ["whether a running process still holds the root", "mapping topics"]
+    not_looked_at = [_HOLDERS] if checked else [_HOLDERS, "running gateways", "mapping topics"]
     if format_ is Format.JSON:
         copies = [{"what": copy.what, "state": copy.state.value, "words": copy.words} for copy in done.copies]
         out_json(
@@ -274,10 +295,14 @@ def _require(rollout: Rollout | None, found: Callable[[Rollout], list[str]], wha
     with cluster_faults(rollout.config):
         lacking = found(rollout)
     if lacking:
-        shown = "; ".join(lacking[:_SHOWN]) + (f"; and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else "")
         raise RefusedError(
-            f"not every gateway is known to {what}: {shown}. Restart them, or if none runs any more, say --unchecked"
+            f"not every gateway is known to {what}: {_few(lacking)}. "
+            "Restart them, or if none runs any more, say --unchecked"
         )
+
+
+def _few(said: Sequence[str]) -> str:
+    return "; ".join(said[:_SHOWN]) + (f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else "")
 
 
 def _attested(given: Sequence[str]) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from tokenweir.adapters.keysource import KeyRow, active_epochs, describe_keyset
+from tokenweir.adapters.keysource import DESTROYED, KeyRow, active_epochs, describe_keyset
 from tokenweir.config import Config
-from tokenweir.core.context import EpochOutput, epoch_outputs
+from tokenweir.core.context import EpochOutput, epoch_outputs, topic_of
+from tokenweir.core.epochs import epoch_topic
 from tokenweir.core.policy.models import Policy
 from tokenweir.runtime.gateway import keyset_path
 
@@ -25,6 +26,29 @@ def read_rows(config: Config) -> list[KeyRow]:
     """
     path = keyset_path(config)
     return describe_keyset(path) if path.exists() else []
+
+
+def destroyed_roots(config: Config) -> frozenset[tuple[str, int]]:
+    """Return key domain and epoch of each root that is destroyed, or being destroyed, as the file says now.
+
+    Raises:
+        KeysError: the file is missing or malformed.
+    """
+    rows = describe_keyset(keyset_path(config))
+    return frozenset((row.domain, row.epoch) for row in rows if row.status in DESTROYED)
+
+
+def newer_than(policy: Policy, stream: str, rows: Collection[KeyRow], fed: Sequence[Sequence[int]]) -> list[str]:
+    """Return the topics of outputs that were fed in an epoch which the keyset does not know yet.
+
+    ``fed`` are the epochs of each output of the stream, in the order of the policy.
+    """
+    found = policy.streams[stream]
+    return [
+        epoch_topic(topic_of(found, found.outputs[output.index]), max(fed[output.index]))
+        for output in outputs_of(policy, stream, rows, ())
+        if max(fed[output.index]) > output.epoch
+    ]
 
 
 def outputs_of(

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from tokenweir.adapters.admin import Admin, TopicDescription
 from tokenweir.adapters.kafka_errors import KafkaFault, in_words
+from tokenweir.core.epochs import read_epochs
 from tokenweir.core.policy.loader import LoadedPolicy
-from tokenweir.errors import PreflightError
+from tokenweir.errors import KeysError, PreflightError
 from tokenweir.runtime.checks import DENIED, READ, Check, patiently, unknown
 from tokenweir.runtime.gateway import Gateway
+from tokenweir.runtime.keyrows import newer_than, read_rows
 from tokenweir.runtime.offsets import (
     REFUSED,
     OffsetState,
@@ -55,7 +57,37 @@ def offset_checks(
         pending = sum(place.state is OffsetState.UNSTABLE for place in found)
         waits = f", {pending} waiting for a transaction that is not decided" if pending else ""
         yield Check(name, ok=True, message=f"{counted(len(found), 'partition')} inside of the topic{waits}")
+    yield from _epoch_checks(gateway, loaded, stream, found)
     yield from _position_checks(gateway, admin, loaded, stream, source, found)
+
+
+def _epoch_checks(
+    gateway: Gateway, loaded: LoadedPolicy, stream: str, found: Sequence[PartitionOffset]
+) -> Iterator[Check]:
+    """Whether the keyset knows every epoch that the group has fed; an older copy of it makes those a second time.
+
+    Positions of another policy say nothing here: their outputs may be others.
+    """
+    try:
+        rows = read_rows(gateway.config)
+    except KeysError:
+        return  # Said already, by the check of the keyset.
+    outputs = len(loaded.policy.streams[stream].outputs)
+    for place in found:
+        position = place.position
+        if position is None or position.policy_digest != loaded.digest:
+            continue
+        fed = read_epochs(position.epochs, outputs)
+        newer = newer_than(loaded.policy, stream, rows, fed) if rows and fed is not None else []
+        if newer:
+            yield Check(
+                f"keyset of group {gateway.group(stream)}",
+                ok=False,
+                message=f"keyset.json is older than what was committed: {', '.join(newer)} was fed, in an epoch that "
+                "it does not have",
+                remedy="restore the newer copy; another root would make other tokens in the same topic",
+            )
+            return
 
 
 def _refused_start(group: str, stream: str) -> Check:
