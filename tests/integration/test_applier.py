@@ -69,7 +69,9 @@ class Topic:
         self.partitions = partitions
         self.config = {"cleanup.policy": "compact", **(config or {})}
         broker.create_topic(self.name, partitions, self.config)
-        self._producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 0, "log_level": 0})
+        self._producer = Producer(
+            {"bootstrap.servers": self.bootstrap, "linger.ms": 0, "log_level": 0, "enable.idempotence": True}
+        )
 
     def decide(self, *decisions: tuple[Subject, Word | None], source: str = "") -> None:
         """Write decisions, each where Kafka's Java client would."""

@@ -90,7 +90,7 @@ class Scene:
 
 def write_consent(world: World, bootstrap: str, customer: int, value: bytes | None) -> None:
     """Write a record to a world's consent topic, where Kafka's Java client would, and wait until the broker has it."""
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "log_level": 0})
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "log_level": 0, "enable.idempotence": True})
     key = consent_key(customer)
     producer.produce(f"{world.name}.consent", value, key, partition_of(key, CONSENT_PARTITIONS))
     assert producer.flush(30) == 0

@@ -142,7 +142,9 @@ class World:
             (directory / file).write_text(re.sub("|".join(words), lambda found: words[found[0]], text))
         keys = directory / "keys"
         init_keyset(keys / "keyset.json", keys / "kek.key", ["crm", "ads"], datetime.now(UTC))
-        self._producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random"})
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True}
+        )
 
     @property
     def config(self) -> Path:
