@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
+from tokenweir.core.detokenize.decide import Cause
 from tokenweir.core.outcome import Fate, Reason, Treated
 
 
@@ -35,24 +36,8 @@ class RegistryFault(StrEnum):
     CHANGED = "changed"
 
 
-class DetokenizeOutcome(StrEnum):
-    """What became of a request to detokenize: granted, a cause of a refusal, or not even that."""
-
-    GRANTED = "granted"
-    REASON = "reason"
-    TICKET = "ticket"
-    TOKENS = "tokens"
-    PRINCIPAL = "principal"
-    NOT_GRANTED = "not_granted"
-    IRREVERSIBLE = "irreversible"
-    KEY = "key"
-    STATEMENT = "statement"
-    APPROVAL = "approval"
-    BUDGET = "budget"
-    INVALID = "invalid"
-    UNAUTHENTICATED = "unauthenticated"
-    THROTTLED = "throttled"
-    FAILED = "failed"
+#: What became of a request to detokenize: granted, a cause of a refusal, or not even that.
+DETOKENIZE_OUTCOMES: Final = ("granted", *map(str, Cause), "invalid", "unauthenticated", "throttled", "failed")
 
 
 class TokenOutcome(StrEnum):
@@ -211,7 +196,7 @@ METRICS: Final[dict[str, Metric]] = {
             "counter",
             "Requests to the HTTP API that turns tokens back, by what became of them.",
             ("outcome",),
-            {"outcome": frozenset(DetokenizeOutcome)},
+            {"outcome": frozenset(DETOKENIZE_OUTCOMES)},
         ),
         Metric(
             DETOKENIZE_TOKENS,
@@ -322,7 +307,7 @@ def supervisor_series(
 def serve_series(*, policy_digest: str, policy_revision: int, version: str, engine: str) -> list[Series]:
     """Return the series of the HTTP API that turns tokens back."""
     return [
-        *series_of(DETOKENIZE_REQUESTS, DetokenizeOutcome),
+        *series_of(DETOKENIZE_REQUESTS, DETOKENIZE_OUTCOMES),
         *series_of(DETOKENIZE_TOKENS, TokenOutcome),
         *series_of(AUDIT_FAULTS, AuditFault),
         *series_of(POLICY_INFO, [policy_digest], [str(policy_revision)]),

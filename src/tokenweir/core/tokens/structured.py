@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from functools import lru_cache
 
 from tokenweir.core.ff1 import MINIMUM_DOMAIN
@@ -58,13 +59,13 @@ class _SchemeFormat(RankFormat):
     has_holes = True
     _expected: str
 
+    @abstractmethod
     def _layout(self, kept: str) -> tuple[Layout, str]:
         """Return the layout of what a value keeps, and the part of it that the layout knows.
 
         Raises:
             InvalidValueError: there is none.
         """
-        raise NotImplementedError
 
     def _prepared(self, body: str, chosen: Layout, prefix: str, text: str) -> PreparedRank:
         rank = chosen.scheme.rank(body, chosen.numerals) if chosen.scheme.fits(body) else None
